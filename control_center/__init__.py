@@ -1,0 +1,1 @@
+"""People and other services: the command line."""

@@ -1,0 +1,1 @@
+"""Decides: definitions, expressions, submission, the completion callback, dispatch and the recovery loops."""

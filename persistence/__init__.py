@@ -1,0 +1,1 @@
+"""The ground: settings, pool, rows and transitions, queries, migrations, embedded services."""
