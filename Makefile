@@ -1,0 +1,36 @@
+# One door: `make demo` runs the main job, `make check` and `make test` are what CI runs. Needs Python 3.11+ and a package index.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo check test bench clean
+
+help: ## Show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Make .venv with everything the other targets need
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP) ## Run the example workflow on real parts, from nothing
+	$(BIN)/python examples/demo.py
+
+check: $(STAMP) ## Lint, format, types, and the import direction between floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(STAMP) ## Run all tests on an embedded PostgreSQL and Valkey
+	$(BIN)/python -m pytest
+
+bench: $(STAMP) ## Measure the cost of a hop and the memory of a worker
+	$(BIN)/python benchmarks/hop.py
+
+clean: ## Remove .venv, caches and the local state
+	rm -rf .venv .afu9 .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

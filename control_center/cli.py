@@ -1,0 +1,74 @@
+"""The command `afu9`. Each command's module is imported when it runs, so that `afu9 --help` is quick.
+
+stdout is data, stderr is talk. Exit codes: 0 completed or fine, 1 error, 2 usage or invalid input, 3 not found,
+6 unreachable, 7 execution failed, 8 execution cancelled, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+COMMANDS = {
+    "run": ("control_center.run_workflow", "Run a workflow and wait for its end."),
+    "dev": ("control_center.dev", "Start everything on this machine: PostgreSQL, Valkey, orchestrator and workers."),
+    "worker": ("control_center.roles", "Start a worker."),
+    "orchestrator": ("control_center.roles", "Start an orchestrator: dispatcher and reaper."),
+    "migrate": ("control_center.roles", "Bring the database to this version's schema."),
+    "validate": ("control_center.validate_file", "Check a definition and name all of its faults."),
+    "ls": ("control_center.list_executions", "List recent executions."),
+    "show": ("control_center.show_execution", "Show an execution with its steps and attempts."),
+    "doctor": ("control_center.doctor", "Check database, Redis, schema, workers and MCP servers."),
+}
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name and loads the one that is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(COMMANDS[cmd_name][0])
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_text) for name, (_, help_text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="afu9", prog_name="afu9")
+def root() -> None:
+    """AFU-9: durable workflows whose steps are MCP tool calls."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The entry point: runs a command and turns what went wrong into one message and an exit code."""
+    sys.exit(invoke(arguments))
+
+
+def invoke(arguments: list[str] | None = None) -> int:
+    from persistence.errors import Afu9Error
+
+    try:
+        code: Any = root.main(arguments, prog_name="afu9", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return 130
+    except Afu9Error as error:
+        click.echo(f"afu9: {error}", err=True)
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has had enough
+        return 0

@@ -1,0 +1,88 @@
+"""The long-running roles and `migrate`: what a Procfile, a container or a service unit starts."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
+
+import click
+
+from persistence.errors import InvalidInput
+from persistence.settings import Settings
+
+
+@click.command("worker")
+@click.option("-t", "--threads", type=click.IntRange(1, 512), help="Steps at once; default AFU9_THREADS (16).")
+def worker_command(threads: int | None) -> int:
+    """Start a worker: it claims steps, calls their tools and records what came of it."""
+    from workers.serve import Served
+
+    settings = _loaded()
+    if threads is not None:
+        settings = settings.model_copy(update={"threads": threads})
+    if not settings.database_dsn:
+        raise InvalidInput("no database is configured: set DATABASE_URL, or use `afu9 dev`")
+    stopping = _stop_on_signals()
+    served = Served(settings)
+    while not stopping.wait(5):
+        if not served.alive():
+            logging.getLogger(__name__).critical("a thread of this worker died: stopping, so that it is started anew")
+            os._exit(1)
+    served.stop()
+    return 0
+
+
+@click.command("orchestrator")
+def orchestrator_command() -> int:
+    """Start an orchestrator. One is enough; more are welcome and share the work."""
+    from orchestrator.__main__ import orchestrate
+
+    orchestrate(_loaded(), _stop_on_signals())
+    return 0
+
+
+@click.command("migrate")
+@click.option("--check", is_flag=True, help="Change nothing; exit 1 if something is missing.")
+@click.option("--print", "print_sql", is_flag=True, help="Print the SQL that would run.")
+def migrate_command(check: bool, print_sql: bool) -> int:
+    """Bring the database of DATABASE_URL to this version's schema."""
+    from persistence.migrate import migrate, migrations, pending
+
+    dsn = Settings.load().database_dsn
+    if not dsn:
+        raise InvalidInput("no database is configured: set DATABASE_URL, or DATABASE_HOST and its companions")
+    if check or print_sql:
+        missing = pending(dsn)
+        for migration in missing:
+            click.echo(migration.text if print_sql else f"missing: {migration.name}")
+        if not missing:
+            click.echo(f"the schema is current: version {migrations()[-1].version}", err=True)
+        return 1 if check and missing else 0
+    for migration in migrate(dsn):
+        click.echo(f"applied {migration.name}")
+    click.echo(f"the schema is current: version {migrations()[-1].version}", err=True)
+    return 0
+
+
+def _loaded() -> Settings:
+    settings = Settings.load()
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("dramatiq").setLevel(max(logging.WARNING, logging.getLogger().level))
+    return settings
+
+
+def _stop_on_signals() -> threading.Event:
+    """SIGTERM and SIGINT ask for a graceful end; a second one ends at once."""
+    stopping = threading.Event()
+    leave: Callable[..., None] = lambda *_: os._exit(130)  # noqa: E731  # the handler of the second signal
+
+    def ask(number: int, _frame: object) -> None:
+        stopping.set()
+        signal.signal(number, leave)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, ask)
+    return stopping

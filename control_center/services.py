@@ -1,0 +1,89 @@
+"""Where the database and Redis are: the configured ones, else those of a running `afu9 dev`, else embedded ones.
+
+Embedded servers belong to the process that started them. Others in the same state folder attach, and hold a shared lock
+while they use them; the owner keeps the servers up until the last of them is done.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from persistence.embedded import Endpoints, find_running, open_embedded
+from persistence.errors import InvalidInput, Unreachable
+from persistence.migrate import migrate, pending
+from persistence.settings import Settings
+
+Origin = Literal["configured", "attached", "embedded"]
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """settings: with database_url and redis_url filled in. origin: whose servers they are."""
+
+    settings: Settings
+    origin: Origin
+    endpoints: Endpoints | None = None
+
+
+@contextmanager
+def open_services(settings: Settings, *, start: bool = True) -> Iterator[Services]:
+    """Yields usable services. `start=False` (ls, show) starts embedded servers only where a state folder exists.
+    Raises Unreachable."""
+    if settings.database_dsn or settings.redis_url:
+        if not (settings.database_dsn and settings.redis_url):
+            missing = "REDIS_URL" if settings.database_dsn else "DATABASE_URL (or DATABASE_HOST)"
+            raise InvalidInput(f"only half of the services is configured: set {missing} too, or neither")
+        _check_schema(settings.database_dsn)
+        yield Services(settings, "configured")
+        return
+    state_dir = settings.state_dir
+    if (
+        not start
+        and find_running(state_dir) is None
+        and not (state_dir / "endpoints.json").exists()
+        and not _used(state_dir)
+    ):
+        raise Unreachable(
+            f"no database: DATABASE_URL is not set, and nothing has run in {state_dir.absolute()} yet. "
+            "Try `afu9 run FILE`, or start `afu9 dev`"
+        )
+    with ExitStack() as stack:
+        servers = open_embedded(state_dir)
+        stack.callback(servers.close)
+        stack.enter_context(_in_use(state_dir, servers.endpoints.owner))
+        endpoints = servers.endpoints
+        if endpoints.owner:
+            migrate(endpoints.database_url)
+        located = settings.model_copy(update={"database_url": endpoints.database_url, "redis_url": endpoints.redis_url})
+        yield Services(located, "embedded" if endpoints.owner else "attached", endpoints)
+
+
+def _used(state_dir: Path) -> bool:
+    return (state_dir / "pg").exists() or (state_dir / "owner.lock").exists()
+
+
+def _check_schema(dsn: str) -> None:
+    if missing := pending(dsn):
+        names = ", ".join(migration.name for migration in missing)
+        raise Unreachable(f"the database lacks schema changes ({names}): run `afu9 migrate`")
+
+
+@contextmanager
+def _in_use(state_dir: Path, owner: bool) -> Iterator[None]:
+    with (state_dir / "clients.lock").open("ab") as lock:
+        if not owner:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+        if owner:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                click.echo("another afu9 command uses these servers: waiting for its end", err=True)
+                fcntl.flock(lock, fcntl.LOCK_EX)

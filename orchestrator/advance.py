@@ -1,0 +1,111 @@
+"""The completion callback: records what an attempt came to, in one transaction, and rings for what became ready.
+
+It runs in the worker that held the step. Recording takes a batch of outcomes and pushing takes a batch of steps, so that
+both can be shared by many threads.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import assert_never
+from uuid import UUID
+
+from orchestrator.backoff import delay_seconds
+from orchestrator.broker import StepBroker
+from orchestrator.outcome import Cancelled, Failed, Outcome, Skipped, Succeeded
+from orchestrator.plan import PlannedStep
+from orchestrator.push import push_steps
+from persistence import transitions
+from persistence.json_value import InvalidJson, encode_json
+from persistence.pool import Pool
+from persistence.transitions import Claim, Transition
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 30.0  # seconds that a result is held while PostgreSQL is away: the grace in claim_step's deadline
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt that has ended: the claim, its step's plan, the params as sent (None if never made), the outcome."""
+
+    claim: Claim
+    step: PlannedStep
+    params: object
+    outcome: Outcome
+
+
+def advance(pool: Pool, broker: StepBroker | None, attempts: Sequence[Attempt]) -> list[Transition]:
+    """Records the attempts and pushes the steps that became ready. Without a broker the caller runs those itself."""
+    recorded = [_record(pool, attempt) for attempt in attempts]
+    if broker is not None:
+        push_steps(broker, [step for transition in recorded for step in transition.ready])
+    return recorded
+
+
+def _record(pool: Pool, attempt: Attempt) -> Transition:
+    claim = attempt.claim
+    match storable(attempt.outcome):
+        case Succeeded(output=output):
+            transition = transitions.complete_step(
+                pool, claim, encode_json(output), encode_json(attempt.params), patience=PATIENCE
+            )
+        case Skipped():
+            transition = transitions.skip_step(pool, claim, patience=PATIENCE)
+        case Failed() as failed:
+            transition = _charge(pool, attempt, failed)
+        case Cancelled(reason=reason):
+            transition = transitions.release_step(pool, claim, reason, patience=PATIENCE)
+        case never:
+            assert_never(never)
+    if not transition.recorded:
+        log.warning("step %s: attempt %d is no longer ours, its result is dropped", claim.step_id, claim.attempt)
+    return transition
+
+
+def _charge(pool: Pool, attempt: Attempt, failed: Failed) -> Transition:
+    step, claim = attempt.step, attempt.claim
+    delay = max(delay_seconds(step.retry, claim.retries_so_far), failed.retry_after or 0.0)
+    return transitions.charge_step(
+        pool,
+        claim.step_id,
+        claim.attempt,
+        kind=failed.kind,
+        error=failed.message,
+        retryable=is_retryable(failed),
+        delay_ms=round(delay * 1000),
+        params=None if attempt.params is None else encode_json(attempt.params),
+        patience=PATIENCE,
+    )
+
+
+def charge_unexpected(pool: Pool, step_id: UUID, attempt: int, error: BaseException) -> Transition:
+    """Charges an attempt that a fault of ours ended, so that it does not wait for the reaper."""
+    return transitions.charge_step(
+        pool,
+        step_id,
+        attempt,
+        kind="engine_error",
+        error=f"unexpected {type(error).__name__}: {error}",
+        retryable=True,
+        delay_ms=1000,
+        params=None,
+    )
+
+
+def is_retryable(failed: Failed) -> bool:
+    """Whether another attempt can help, retries left or not. What the tool itself answered may be transient; what is
+    wrong with the call stays wrong."""
+    return failed.failure != "definite" or failed.kind in ("tool_error", "rpc_error")
+
+
+def storable(outcome: Outcome) -> Outcome:
+    """The outcome, or a failure if PostgreSQL cannot store its output (NUL characters, lone surrogates, NaN)."""
+    if isinstance(outcome, Succeeded):
+        try:
+            encode_json(outcome.output, what="the tool's result")
+        except InvalidJson as error:
+            return Failed("invalid_response", str(error), "definite")
+    return outcome

@@ -1,0 +1,201 @@
+"""Expressions over a scope, evaluated by CEL.
+
+Compiled when first used, once per text; a compiled expression may be used by any number of threads. CEL's own limits
+bound every evaluation (depth of the text, number of iterations). The depth of a value is checked here, because CEL
+copies values by recursion and one nested a hundred thousand times ends the process.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
+from typing import Any
+
+from cel_expr_python import cel  # type: ignore[import-untyped]  # its stubs lack the py.typed marker
+
+from orchestrator.paths import EvaluationError, Path, PathNotFound, resolve
+from orchestrator.rewrite import Rewritten, rewrite
+from orchestrator.tokens import LITERAL_HINT, Malformed
+
+MAX_VALUE_DEPTH = 200
+_INT64 = range(-(2**63), 2**63)
+_COMPILE_ERROR = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): (.*)")
+_NOISE = re.compile(r"^[A-Z_]+: | \(in container ''\)| \[[A-Z_]+\]$|Syntax error: | expecting .*$")
+_PLAINER = (
+    (re.compile(r"(mismatched|extraneous) input '<EOF>'"), "it ends too early"),
+    (
+        re.compile(r"(?:mismatched|extraneous) input|no viable alternative at input|token recognition error at:"),
+        "unexpected",
+    ),
+    (re.compile(r"undeclared reference to"), "there is no function"),
+)
+_ABSENT = ("Key not found in map", "Index error", "Applying SELECT to non-message type", "Invalid container type")
+
+
+class ExpressionError(EvaluationError):
+    """An expression that has no value here: wrong types, division by zero, a number beyond 64 bits, too much work."""
+
+
+class Expression:
+    """One expression. `roots`: the top-level names it reads."""
+
+    def __init__(self, text: str, rewritten: Rewritten):
+        self.text = text
+        self.roots = frozenset(path.root for _, _, path in rewritten.bindings)
+        self._rewritten = rewritten
+
+    def check(self) -> None:
+        """Compiles it. Raises Malformed for what is not CEL."""
+        _ = self._program
+
+    def evaluate(self, scope: Mapping[str, Any]) -> Any:
+        """Its value as JSON. Raises PathNotFound for a path it needs and does not find, else ExpressionError."""
+        try:
+            program = self._program
+        except Malformed as error:
+            raise ExpressionError(str(error)) from None
+        data, missing = self._bind(scope)
+        try:
+            result = program.eval(data=data)
+            kind = result.type()
+            value = result.value() if kind == cel.Type.ERROR else result.plain_value()
+        except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+            raise ExpressionError(f"“{_cut(self.text)}” cannot be worked out: {_reason(str(error))}") from None
+        if kind != cel.Type.ERROR:
+            return _as_json(value, _cut(self.text))
+        if missing is not None:
+            raise missing
+        reason = self._named(_reason(str(value)))
+        if any(sign in reason for sign in _ABSENT):
+            raise PathNotFound(_cut(self.text), "", reason)
+        raise ExpressionError(f"“{_cut(self.text)}” cannot be worked out: {reason}{_number_hint(reason)}")
+
+    def _bind(self, scope: Mapping[str, Any]) -> tuple[dict[str, Any], PathNotFound | None]:
+        """What CEL's variables hold, and the first path that is not there. A missing path stays unbound: CEL then makes
+        an error of every operation on it, except where the other side of `&&` or `||` decides alone."""
+        data: dict[str, Any] = {}
+        missing: PathNotFound | None = None
+        for name, use, path in self._rewritten.bindings:
+            try:
+                value = resolve(path, scope)
+            except PathNotFound as error:
+                if use == "exists":
+                    data[name] = False
+                else:
+                    missing = missing or error
+                continue
+            match use:
+                case "exists":
+                    data[name] = True
+                case "truth":
+                    data[name] = truthy(value)
+                case "text":
+                    data[name] = as_text(value)
+                case "value":
+                    _admit(value, path)
+                    data[name] = value
+        return data, missing
+
+    @cached_property
+    def _program(self) -> cel.Expression:
+        count = len(self._rewritten.bindings)
+        try:
+            return _environment(1 << max(count - 1, 7).bit_length()).compile(self._rewritten.cel)
+        except (RuntimeError, TypeError) as error:
+            raise self._malformed(str(error)) from None
+
+    def _malformed(self, report: str) -> Malformed:
+        found = _COMPILE_ERROR.search(report)
+        column = int(found[2]) - 1 if found else 0
+        reason = self._named(_reason(found[3] if found else report))
+        position = self._rewritten.source_position(max(column, 0))
+        return Malformed(f"“{_cut(self.text)}” is not an expression: {reason}", position, LITERAL_HINT)
+
+    def _named(self, reason: str) -> str:
+        """The reason with the paths as they were written."""
+        names = {name: path.text for name, _, path in self._rewritten.bindings}
+        return re.sub(r"afu9_\d+", lambda match: names.get(match[0], match[0]), reason)
+
+
+@lru_cache(maxsize=8192)
+def compile_expression(text: str, offset: int = 0, *, truthiness: bool = False) -> Expression:
+    """An expression, not yet given to CEL. For the arguments see rewrite(). Raises Malformed."""
+    return Expression(text.strip(), rewrite(text, offset, truthiness=truthiness))
+
+
+@lru_cache(maxsize=16)
+def _environment(variables: int) -> cel.Env:
+    return cel.NewEnv(variables={f"afu9_{number}": cel.Type.DYN for number in range(variables)})
+
+
+def truthy(value: Any) -> bool:
+    """JavaScript's truthiness: false, null, 0, NaN and the empty text are false, empty lists and objects are true."""
+    if isinstance(value, float):
+        return value == value and value != 0
+    return isinstance(value, list | Mapping) or bool(value)
+
+
+def as_text(value: Any) -> str:
+    """How a value stands inside a text: text as it is, anything else as compact JSON. Raises ExpressionError."""
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ExpressionError(f"a value cannot be written as JSON: {error}") from None
+
+
+def _admit(value: Any, path: Path) -> None:
+    """Refuses what CEL cannot hold. Walks without recursion."""
+    layer, depth = [value], 0
+    while layer:
+        depth += 1
+        if depth > MAX_VALUE_DEPTH:
+            raise ExpressionError(f"${{{path.text}}} is nested deeper than {MAX_VALUE_DEPTH} levels")
+        below: list[Any] = []
+        for item in layer:
+            if isinstance(item, Mapping):
+                below.extend(item.values())
+            elif isinstance(item, list):
+                below.extend(item)
+            elif isinstance(item, int) and item not in _INT64:
+                raise ExpressionError(
+                    f"${{{path.text}}} holds a whole number beyond 64 bits, which cannot be calculated with"
+                )
+        layer = below
+
+
+def _as_json(value: Any, text: str) -> Any:
+    """The value with plain dicts and lists all through; CEL also has bytes, times, durations and types."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float() if abs(value) < float("inf"):
+            return value
+        case list():
+            return [_as_json(item, text) for item in value]
+        case dict() if all(isinstance(key, str) for key in value):
+            return {key: _as_json(item, text) for key, item in value.items()}
+    kind = "an object with keys that are not text" if isinstance(value, dict) else f"a {type(value).__name__}"
+    raise ExpressionError(f"“{text}” gives {kind}, which JSON does not have; string(…) makes text of most things")
+
+
+def _reason(report: str) -> str:
+    """The first line of what CEL reports, in plainer words."""
+    reason = report.split("\n", 1)[0]
+    for _ in range(3):
+        reason = _NOISE.sub("", reason)
+    for pattern, words in _PLAINER:
+        reason = pattern.sub(words, reason)
+    return reason.strip()
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+def _number_hint(reason: str) -> str:
+    mixed = "double" in reason and "int64" in reason
+    return "; whole and decimal numbers do not mix, double(…) makes a decimal number of either" if mixed else ""

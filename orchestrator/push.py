@@ -1,0 +1,51 @@
+"""Rings the bell: one Dramatiq message per ready step, always after the commit that made it ready.
+
+A push that fails is not an error: the step's row says when it is due, and the dispatcher pushes it again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+import redis
+from dramatiq import Message
+
+from orchestrator.broker import StepBroker
+from persistence.transitions import ReadyStep
+
+log = logging.getLogger(__name__)
+
+STEP_QUEUE = "steps"
+STEP_ACTOR = "run_step"
+BATCH = 500
+
+
+def step_message(step: ReadyStep) -> Message[None]:
+    """The message of one attempt: ids only, and an id of its own that makes a second push of it harmless."""
+    return Message(
+        queue_name=STEP_QUEUE,
+        actor_name=STEP_ACTOR,
+        args=(str(step.step_id), step.attempt),
+        kwargs={},
+        options={},
+        message_id=f"{step.step_id}:{step.attempt}",
+    )
+
+
+def push_steps(broker: StepBroker, steps: Iterable[ReadyStep], *, force: bool = False) -> int:
+    """Pushes the steps' messages; how many were new. Never raises for Redis: it answers less, and says so in the log."""
+    pushed = 0
+    try:
+        for batch in _batches(steps):
+            pushed += broker.enqueue_many([step_message(step) for step in batch], force=force)
+    except redis.RedisError as error:
+        log.warning("redis: push failed, the dispatcher will repeat it: %s", error)
+    return pushed
+
+
+def _batches(steps: Iterable[ReadyStep]) -> Iterator[Sequence[ReadyStep]]:
+    iterator = iter(steps)
+    while batch := list(islice(iterator, BATCH)):
+        yield batch

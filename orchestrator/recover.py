@@ -1,0 +1,100 @@
+"""The loops that make every promise independent of messages: dispatch what is due, reap what is lost.
+
+Any number of processes may run them at once: rows are taken with SKIP LOCKED, and what two of them do twice is refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+import redis
+
+from orchestrator.broker import StepBroker
+from orchestrator.push import STEP_QUEUE, push_steps
+from persistence.errors import Afu9Error
+from persistence.pool import Pool, run
+from persistence.settings import Settings
+from persistence.transitions import ReadyStep, ready_steps
+
+log = logging.getLogger(__name__)
+
+BATCH = 1000
+FORCED_FROM = 2  # pushes by the dispatcher: the second one doubts that the message still exists
+
+
+def dispatch(pool: Pool, broker: StepBroker, longest: float = 1.0) -> float:
+    """Pushes every step that is due; seconds until the next one is, at most `longest`."""
+    while True:
+        due = run(pool, "dispatch_steps", {"limit": BATCH})
+        fresh = [ReadyStep(row["step_id"], row["attempt"]) for row in due if row["dispatch_count"] < FORCED_FROM]
+        doubted = [ReadyStep(row["step_id"], row["attempt"]) for row in due if row["dispatch_count"] >= FORCED_FROM]
+        push_steps(broker, fresh)
+        push_steps(broker, doubted, force=True)
+        if len(due) < BATCH:
+            break
+    seconds = run(pool, "next_dispatch")[0]["seconds"]
+    return longest if seconds is None else min(max(float(seconds), 0.005), longest)
+
+
+def reap(pool: Pool, broker: StepBroker, lease_seconds: float, max_lost: int) -> int:
+    """Charges the steps of silent workers, ends late executions, and gives unread messages back; how many steps."""
+    parameters = {"silence": lease_seconds, "max_lost": max_lost, "limit": BATCH}
+    rows = run(pool, "reap_steps", parameters)
+    for row in rows:
+        log.warning("step %(step_id)s: attempt %(attempt)d charged: %(reason)s; now %(step_status)s", row)
+    push_steps(broker, [step for row in rows for step in ready_steps(row)])
+    for row in run(pool, "expire_executions", {"limit": BATCH}):
+        log.warning("execution %s ran longer than its timeoutMs", row["execution_id"])
+    for row in run(pool, "bury_workers", {"silence": lease_seconds}):
+        _give_back(broker, str(row["worker_id"]))
+    return len(rows)
+
+
+def _give_back(broker: StepBroker, worker_id: str) -> None:
+    try:
+        returned = broker.give_back(worker_id, STEP_QUEUE)
+        log.warning("worker %s is dead: its %d unread messages are back in the queue", worker_id, returned)
+    except redis.RedisError as error:
+        log.warning("redis: the messages of worker %s stay until they are pushed again: %s", worker_id, error)
+
+
+class Recovery:
+    """Both loops as threads. `start()`, then `stop()`."""
+
+    def __init__(self, pool: Pool, broker: StepBroker, settings: Settings):
+        self._stopping = threading.Event()
+        self._threads = [
+            self._loop("dispatcher", lambda: dispatch(pool, broker, settings.dispatch_seconds)),
+            self._loop("reaper", lambda: self._reap(pool, broker, settings)),
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(timeout=10)
+
+    @staticmethod
+    def _reap(pool: Pool, broker: StepBroker, settings: Settings) -> float:
+        reap(pool, broker, settings.lease_seconds, settings.max_lost)
+        return settings.reap_seconds
+
+    def _loop(self, name: str, action: Callable[[], float]) -> threading.Thread:
+        def body() -> None:
+            pause = 0.0
+            while not self._stopping.wait(pause):
+                try:
+                    pause = action()
+                except Afu9Error as error:
+                    log.error("%s: %s", name, error)
+                    pause = 1.0
+                except Exception:  # a loop that ends would be a silent stop of the engine
+                    log.exception("%s: unexpected fault, going on", name)
+                    pause = 1.0
+
+        return threading.Thread(target=body, name=name, daemon=True)

@@ -1,0 +1,134 @@
+"""An execution without a database: the same plan, the same attempts, the same retries, and nothing kept."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, assert_never
+from uuid import UUID
+
+from orchestrator.advance import Attempt, is_retryable, storable
+from orchestrator.attempt_step import ToolCaller, attempt_step
+from orchestrator.backoff import delay_seconds
+from orchestrator.definition import Workflow
+from orchestrator.outcome import Cancelled, Failed, Skipped, Succeeded
+from orchestrator.plan import PlannedStep, definition_hash, plan
+from persistence.ids import time_ordered_uuid
+from persistence.transitions import Claim
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """One step's end; the same fields as its row would have. duration in milliseconds, None if it never ran."""
+
+    name: str
+    status: str
+    output: Any = None
+    error: str | None = None
+    duration_ms: int | None = None
+    retry_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class InMemoryResult:
+    execution_id: UUID
+    status: str
+    variables: dict[str, Any]
+    error: str | None
+    steps: tuple[StepResult, ...]
+
+
+def run_in_memory(workflow: Workflow, context: Mapping[str, Any], tools: ToolCaller) -> InMemoryResult:
+    """Runs every step in dependency order. Ends at the first failed step, unless config.continueOnError."""
+    return _InMemoryRun(workflow, context, tools).run()
+
+
+class _InMemoryRun:
+    def __init__(self, workflow: Workflow, context: Mapping[str, Any], tools: ToolCaller):
+        self._execution_id = time_ordered_uuid()
+        self._digest = definition_hash(workflow)
+        self._steps = plan(workflow).steps
+        self._continue = plan(workflow).continue_on_error
+        self._timeout_ms = plan(workflow).timeout_ms
+        self._context = context
+        self._tools = tools
+        self._results = {step.index: StepResult(step.name, "pending") for step in self._steps}
+
+    def run(self) -> InMemoryResult:
+        needs = {step.index: step.needs for step in self._steps}
+        ready = deque(step for step in self._steps if step.needs == 0)
+        deadline = time.monotonic() + self._timeout_ms / 1000 if self._timeout_ms else None
+        while ready:
+            step = ready.popleft()
+            if deadline and time.monotonic() > deadline:
+                return self._end("failed", f"the execution ran longer than its timeoutMs of {self._timeout_ms}")
+            result = self._results[step.index] = self._run_step(step)
+            if result.status == "failed" and not self._continue:
+                return self._end("failed", f"step {step.name}: {result.error}")
+            for index in step.successors:
+                needs[index] -= 1
+                if needs[index] == 0:
+                    ready.append(self._steps[index])
+        return self._end("completed", None)
+
+    def _run_step(self, step: PlannedStep) -> StepResult:
+        started = time.monotonic()
+        retries = 0
+        while True:
+            claim = Claim(
+                time_ordered_uuid(),
+                retries + 1,
+                self._execution_id,
+                step.index,
+                self._digest,
+                self._scope(step),
+                retries,
+            )
+            attempt = attempt_step(claim, step, self._tools, threading.Event())
+            match storable(attempt.outcome):
+                case Succeeded(output=output):
+                    return StepResult(step.name, "completed", output, None, _since(started), retries)
+                case Skipped():
+                    return StepResult(step.name, "skipped", duration_ms=0)
+                case Failed() as failed if is_retryable(failed) and retries < step.max_retries:
+                    threading.Event().wait(_pause(attempt, failed, retries))
+                    retries += 1
+                case Failed() as failed:
+                    return StepResult(step.name, "failed", None, failed.message, _since(started), retries)
+                case Cancelled(reason=reason):
+                    return StepResult(step.name, "failed", None, reason, _since(started), retries)
+                case never:
+                    assert_never(never)
+
+    def _scope(self, step: PlannedStep) -> dict[str, Any]:
+        preset = self._context.get("variables") or {}
+        scope: dict[str, Any] = {}
+        for key in step.context_keys:
+            if key == "input":
+                scope[key] = self._context.get("input") or {}
+            elif key in preset or key in self._context:
+                scope[key] = preset[key] if key in preset else self._context[key]
+        for index in step.variable_steps:
+            name = self._steps[index].assign
+            if name is not None:
+                scope[name] = self._results[index].output
+        return scope
+
+    def _end(self, status: str, error: str | None) -> InMemoryResult:
+        variables = dict(self._context.get("variables") or {})
+        for step in self._steps:
+            if step.assign and self._results[step.index].status == "completed":
+                variables[step.assign] = self._results[step.index].output
+        steps = tuple(self._results[step.index] for step in self._steps)
+        return InMemoryResult(self._execution_id, status, variables, error, steps)
+
+
+def _pause(attempt: Attempt, failed: Failed, retries: int) -> float:
+    return max(delay_seconds(attempt.step.retry, retries), failed.retry_after or 0.0)
+
+
+def _since(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)

@@ -1,0 +1,484 @@
+-- AFU-9: every table and every transition of a workflow execution.
+--
+-- How it works. PostgreSQL is the ledger: an execution and all of its steps are rows, written before anybody is told.
+-- Redis only rings: a message holds ids, and a lost, doubled or late one changes nothing. A step is taken by claim_step
+-- and left by complete_step, skip_step, charge_step or release_step, each one statement and one transaction.
+--
+-- The fence. Every claim raises `attempt`, and every write of a worker names the attempt it holds. A worker that comes
+-- back late (paused, partitioned, declared dead) changes no row and learns it from the answer.
+--
+-- The outbox is the step row. A runnable step is pending with needs_left = 0 and a dispatch_after; whoever made it
+-- runnable pushes its message after the commit, and dispatch_steps pushes it again when dispatch_after has passed. The
+-- same column is the retry timer. A step whose worker falls silent is charged by reap_steps.
+--
+-- Flat cost. A middle step reads and writes its own row, its successors and the steps whose variables it names; the
+-- execution row is written when it starts and when it comes to rest.
+--
+-- Clocks: now() of this database, nothing else.
+
+-- ------------------------------------------------------------------------------------------------ tables
+
+CREATE TABLE workflow_definitions (
+  hash        TEXT PRIMARY KEY CHECK (hash ~ '^[0-9a-f]{64}$'),  -- SHA-256 of the canonical definition
+  definition  JSON NOT NULL,                                     -- as the user wrote it, key order kept
+  plan        JSONB NOT NULL,                                    -- one object per step: what submit_executions inserts
+  created_at  TIMESTAMPTZ NOT NULL DEFAULT now()
+);
+
+CREATE TABLE workflows (
+  id               UUID PRIMARY KEY DEFAULT gen_random_uuid(),
+  name             VARCHAR(255) NOT NULL,
+  version          INTEGER NOT NULL DEFAULT 1 CHECK (version >= 1),
+  definition_hash  TEXT NOT NULL REFERENCES workflow_definitions(hash),
+  description      TEXT,
+  enabled          BOOLEAN NOT NULL DEFAULT true,
+  created_at       TIMESTAMPTZ NOT NULL DEFAULT now(),
+  updated_at       TIMESTAMPTZ NOT NULL DEFAULT now(),
+  UNIQUE (name, version)
+);
+
+-- status: pending -> running -> completed | failed | cancelled;  running <-> paused;  failed -> running (retry)
+CREATE TABLE workflow_executions (
+  id                UUID PRIMARY KEY DEFAULT gen_random_uuid(),
+  workflow_id       UUID REFERENCES workflows(id),
+  status            VARCHAR(50) NOT NULL
+                    CHECK (status IN ('pending', 'running', 'completed', 'failed', 'cancelled', 'paused')),
+  input             JSONB,
+  output            JSONB,
+  context           JSONB,                        -- the initial context; whole, with variables, once at rest
+  started_at        TIMESTAMPTZ DEFAULT now(),
+  completed_at      TIMESTAMPTZ,
+  error             TEXT,
+  triggered_by      VARCHAR(255),
+  github_run_id     VARCHAR(255),
+  created_at        TIMESTAMPTZ DEFAULT now(),
+  updated_at        TIMESTAMPTZ DEFAULT now(),
+  definition_hash   TEXT REFERENCES workflow_definitions(hash),
+  title             TEXT,
+  idempotency_key   TEXT,
+  continue_on_error BOOLEAN NOT NULL DEFAULT false,
+  leaves_left       INTEGER NOT NULL DEFAULT 0 CHECK (leaves_left >= 0),  -- unfinished steps without successors
+  deadline_at       TIMESTAMPTZ                                           -- config.timeoutMs after the start
+) WITH (fillfactor = 85);
+
+CREATE INDEX idx_executions_status ON workflow_executions (status);
+CREATE INDEX idx_executions_started_at ON workflow_executions (started_at DESC);
+CREATE UNIQUE INDEX idx_executions_idempotency_key ON workflow_executions (idempotency_key)
+  WHERE idempotency_key IS NOT NULL;
+CREATE INDEX idx_executions_deadline ON workflow_executions (deadline_at)
+  WHERE deadline_at IS NOT NULL AND status = 'running';
+CREATE INDEX idx_executions_workflow_id ON workflow_executions (workflow_id) WHERE workflow_id IS NOT NULL;
+
+-- status: pending -> running -> completed | failed | skipped;  running -> pending (charged or released)
+CREATE TABLE workflow_steps (
+  id              UUID PRIMARY KEY DEFAULT gen_random_uuid(),
+  execution_id    UUID REFERENCES workflow_executions(id) ON DELETE CASCADE,
+  step_name       VARCHAR(255) NOT NULL,
+  step_index      INTEGER NOT NULL,
+  status          VARCHAR(50) NOT NULL CHECK (status IN ('pending', 'running', 'completed', 'failed', 'skipped')),
+  input           JSONB,                                   -- the params as they were sent
+  output          JSONB,
+  started_at      TIMESTAMPTZ,                             -- of the first attempt
+  completed_at    TIMESTAMPTZ,
+  duration_ms     INTEGER,                                 -- from started_at to completed_at
+  error           TEXT,
+  retry_count     INTEGER DEFAULT 0 CHECK (retry_count >= 0),
+  created_at      TIMESTAMPTZ DEFAULT now(),
+  updated_at      TIMESTAMPTZ DEFAULT now(),
+  tool            TEXT,
+  assign          TEXT,
+  successors      INTEGER[] NOT NULL DEFAULT '{}',         -- step_index of the steps that wait for this one
+  variable_steps  INTEGER[] NOT NULL DEFAULT '{}',         -- step_index of the steps whose output this one reads
+  context_keys    TEXT[] NOT NULL DEFAULT '{}',            -- the rest that it reads: input, repo, ...
+  max_retries     INTEGER NOT NULL DEFAULT 0 CHECK (max_retries >= 0),
+  timeout_ms      INTEGER,
+  needs_left      INTEGER NOT NULL DEFAULT 0 CHECK (needs_left >= 0),
+  attempt         INTEGER NOT NULL DEFAULT 0 CHECK (attempt >= 0),   -- the fence: claims so far
+  next_run_at     TIMESTAMPTZ,                             -- not to be claimed before
+  dispatch_after  TIMESTAMPTZ,                             -- to be pushed (again) from then on
+  dispatch_count  INTEGER NOT NULL DEFAULT 0,              -- pushes by dispatch_steps for this attempt
+  worker_id       UUID,
+  claimed_at      TIMESTAMPTZ,                             -- start of the newest attempt
+  deadline_at     TIMESTAMPTZ,                             -- end of the newest attempt, grace included
+  lost_count      INTEGER NOT NULL DEFAULT 0 CHECK (lost_count >= 0),
+  released_count  INTEGER NOT NULL DEFAULT 0 CHECK (released_count >= 0),
+  error_kind      TEXT,
+  CHECK (status <> 'running' OR dispatch_after IS NULL)    -- a running step is never pushed
+) WITH (fillfactor = 80);
+
+CREATE UNIQUE INDEX idx_steps_execution_id ON workflow_steps (execution_id, step_index);
+CREATE INDEX idx_steps_dispatch ON workflow_steps (dispatch_after) WHERE dispatch_after IS NOT NULL;
+CREATE INDEX idx_steps_running ON workflow_steps (worker_id) WHERE status = 'running';
+
+-- A worker process and its lease: silent for longer than the lease, it is taken for dead.
+CREATE TABLE workers (
+  id            UUID PRIMARY KEY,
+  role          TEXT NOT NULL,          -- worker, or engine for an execution in the caller's own process
+  hostname      TEXT NOT NULL,
+  pid           INTEGER NOT NULL,
+  threads       INTEGER NOT NULL,
+  started_at    TIMESTAMPTZ NOT NULL DEFAULT now(),
+  heartbeat_at  TIMESTAMPTZ NOT NULL DEFAULT now()
+);
+
+-- What the rows alone cannot tell: each failed or lost attempt, and what operators did. Nothing on the happy path.
+CREATE TABLE workflow_events (
+  id            BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  execution_id  UUID NOT NULL REFERENCES workflow_executions(id) ON DELETE CASCADE,
+  step_id       UUID,
+  attempt       INTEGER,
+  event         TEXT NOT NULL CHECK (event IN ('attempt_failed', 'attempt_lost', 'attempt_released', 'control')),
+  kind          TEXT,
+  message       TEXT,
+  actor         TEXT,
+  started_at    TIMESTAMPTZ,
+  created_at    TIMESTAMPTZ NOT NULL DEFAULT now()
+);
+
+CREATE INDEX idx_events_execution_id ON workflow_events (execution_id, id);
+
+-- ------------------------------------------------------------------------------------------------ reading state
+
+-- A UUID that sorts by time (RFC 9562, version 7), for PostgreSQL versions without uuidv7().
+CREATE FUNCTION time_ordered_uuid() RETURNS UUID LANGUAGE sql VOLATILE PARALLEL SAFE AS $$
+  SELECT encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid())
+           PLACING substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3)
+           FROM 1 FOR 6), 52, 1), 53, 1), 'hex')::uuid
+$$;
+
+-- Every variable assigned so far: the initial ones, then the outputs of completed steps.
+CREATE FUNCTION execution_variables(p_execution UUID) RETURNS JSONB LANGUAGE sql STABLE AS $$
+  SELECT coalesce(e.context -> 'variables', '{}') || coalesce(
+           (SELECT jsonb_object_agg(s.assign, s.output) FROM workflow_steps s
+             WHERE s.execution_id = e.id AND s.assign IS NOT NULL AND s.status = 'completed'), '{}')
+    FROM workflow_executions e WHERE e.id = p_execution
+$$;
+
+-- The whole context as a step would see it: initial context, input and variables.
+CREATE FUNCTION execution_context(p_execution UUID) RETURNS JSONB LANGUAGE sql STABLE AS $$
+  SELECT coalesce(e.context, '{}') || jsonb_build_object('input', coalesce(e.input, '{}'),
+                                                         'variables', execution_variables(e.id))
+    FROM workflow_executions e WHERE e.id = p_execution
+$$;
+
+-- ------------------------------------------------------------------------------------------------ transitions
+
+-- - -> running, all steps pending. Prevents: an execution without its steps, and a second one for an idempotency key.
+-- p_requests: [{id, input, context, title, triggered_by, github_run_id, idempotency_key}], any number.
+-- Answers one row per request in order; ready_steps are the roots, at attempt 0.
+CREATE FUNCTION submit_executions(p_hash TEXT, p_requests JSONB, p_workflow UUID DEFAULT NULL)
+RETURNS TABLE (execution_id UUID, created BOOLEAN, ready_steps UUID[]) LANGUAGE plpgsql AS $$
+BEGIN
+  RETURN QUERY
+  WITH requested AS (
+    SELECT r.position, q.* FROM jsonb_array_elements(p_requests) WITH ORDINALITY r(request, position),
+           jsonb_to_record(r.request) q(id UUID, input JSONB, context JSONB, title TEXT, triggered_by TEXT,
+                                        github_run_id TEXT, idempotency_key TEXT)
+  ), definition AS MATERIALIZED (
+    SELECT d.plan, coalesce((d.definition -> 'config' ->> 'continueOnError')::boolean, false) AS continue_on_error,
+           (d.definition -> 'config' ->> 'timeoutMs')::integer * interval '1 millisecond' AS timeout
+      FROM workflow_definitions d WHERE d.hash = p_hash
+  ), planned AS MATERIALIZED (
+    SELECT p.* FROM definition d, jsonb_to_recordset(d.plan) p(step_name TEXT, step_index INTEGER, tool TEXT,
+           assign TEXT, successors INTEGER[], variable_steps INTEGER[], context_keys TEXT[], max_retries INTEGER,
+           timeout_ms INTEGER, needs INTEGER)
+  ), made AS (
+    INSERT INTO workflow_executions AS e (id, workflow_id, status, input, context, title, triggered_by, github_run_id,
+                                          idempotency_key, definition_hash, continue_on_error, leaves_left, deadline_at)
+    SELECT q.id, p_workflow, 'running', q.input, q.context, q.title, q.triggered_by, q.github_run_id,
+           q.idempotency_key, p_hash, d.continue_on_error,
+           (SELECT count(*) FROM planned WHERE successors = '{}'), now() + d.timeout
+      FROM requested q, definition d
+    ON CONFLICT DO NOTHING
+    RETURNING e.id
+  ), steps AS (
+    INSERT INTO workflow_steps AS s (id, execution_id, step_name, step_index, status, tool, assign, successors,
+                                     variable_steps, context_keys, max_retries, timeout_ms, needs_left, next_run_at,
+                                     dispatch_after)
+    SELECT time_ordered_uuid(), m.id, p.step_name, p.step_index, 'pending', p.tool, p.assign, p.successors,
+           p.variable_steps, p.context_keys, p.max_retries, p.timeout_ms, p.needs,
+           CASE WHEN p.needs = 0 THEN now() END, CASE WHEN p.needs = 0 THEN now() + interval '10 seconds' END
+      FROM made m, planned p
+    RETURNING s.id, s.execution_id, s.needs_left
+  ), roots AS (
+    SELECT s.execution_id, array_agg(s.id) AS ids FROM steps s WHERE s.needs_left = 0 GROUP BY 1
+  )
+  SELECT coalesce(m.id, earlier.id), m.id IS NOT NULL, coalesce(roots.ids, '{}')
+    FROM requested q
+    LEFT JOIN made m ON m.id = q.id
+    LEFT JOIN roots ON roots.execution_id = m.id
+    LEFT JOIN LATERAL (
+      SELECT e.id FROM workflow_executions e
+       WHERE m.id IS NULL AND (e.id = q.id OR e.idempotency_key = q.idempotency_key) LIMIT 1) earlier ON true
+   ORDER BY q.position;
+END $$;
+
+-- pending -> running. Prevents: two workers on one attempt, a step before its time, a step of an execution at rest.
+-- Answers nothing when the step is not to be run. scope holds the variables and context keys the step reads; the
+-- variable of a step that did not complete is null.
+CREATE FUNCTION claim_step(p_step UUID, p_attempt INTEGER, p_worker UUID, p_timeout_ms INTEGER)
+RETURNS TABLE (execution_id UUID, step_index INTEGER, attempt INTEGER, definition_hash TEXT, scope JSONB,
+               retries_so_far INTEGER) LANGUAGE plpgsql AS $$
+DECLARE
+  step workflow_steps;
+BEGIN
+  UPDATE workflow_steps s
+     SET status = 'running', attempt = s.attempt + 1, worker_id = p_worker, claimed_at = now(),
+         started_at = coalesce(s.started_at, now()), dispatch_after = NULL, dispatch_count = 0, updated_at = now(),
+         deadline_at = now() + (coalesce(s.timeout_ms, p_timeout_ms) + 30000) * interval '1 millisecond'
+   WHERE s.id = p_step AND s.attempt = p_attempt AND s.status = 'pending' AND s.needs_left = 0 AND s.next_run_at <= now()
+     AND EXISTS (SELECT FROM workflow_executions e WHERE e.id = s.execution_id AND e.status = 'running')
+  RETURNING s.* INTO step;
+  IF NOT FOUND THEN RETURN; END IF;
+
+  RETURN QUERY
+  SELECT e.id, step.step_index, step.attempt, e.definition_hash,
+         coalesce((SELECT jsonb_object_agg(k, CASE WHEN k = 'input' THEN coalesce(e.input, '{}')
+                                                   ELSE coalesce(e.context -> 'variables' -> k, e.context -> k) END)
+                     FROM unnest(step.context_keys) k
+                    WHERE k = 'input' OR e.context -> 'variables' ? k OR e.context ? k), '{}')
+         || coalesce((SELECT jsonb_object_agg(v.assign, CASE WHEN v.status = 'completed' THEN v.output END)
+                        FROM workflow_steps v
+                       WHERE v.execution_id = step.execution_id AND v.step_index = ANY (step.variable_steps)), '{}'),
+         step.retry_count - step.lost_count
+    FROM workflow_executions e WHERE e.id = step.execution_id;
+END $$;
+
+-- running | paused -> completed | failed | cancelled. Writes output and context whole, once; its waiting steps leave the
+-- outbox. Prevents: an execution that ends twice.
+CREATE FUNCTION finish_execution(p_execution UUID, p_status TEXT, p_error TEXT)
+RETURNS BOOLEAN LANGUAGE plpgsql AS $$
+BEGIN
+  UPDATE workflow_executions e
+     SET status = p_status, error = p_error, completed_at = now(), updated_at = now(),
+         output = execution_variables(e.id), context = execution_context(e.id),
+         leaves_left = CASE WHEN p_status = 'completed' THEN 0 ELSE e.leaves_left END
+   WHERE e.id = p_execution AND e.status IN ('running', 'paused');
+  IF NOT FOUND THEN RETURN false; END IF;
+  IF p_status <> 'completed' THEN
+    UPDATE workflow_steps s SET dispatch_after = NULL
+     WHERE s.execution_id = p_execution AND s.status = 'pending' AND s.dispatch_after IS NOT NULL;
+  END IF;
+  RETURN true;
+END $$;
+
+-- Counts a finished step down on its successors and makes those that wait for nothing else runnable; after the last
+-- leaf, brings the execution to rest. Called by the transitions below, in their transaction.
+CREATE FUNCTION advance_execution(p_execution UUID, p_successors INTEGER[],
+                                  OUT execution_status TEXT, OUT ready_steps UUID[], OUT ready_attempts INTEGER[])
+LANGUAGE plpgsql AS $$
+DECLARE
+  leaves INTEGER;
+BEGIN
+  IF cardinality(p_successors) = 0 THEN
+    -- Locked first and finished by a later statement: its snapshot then holds the outputs of leaves that ended meanwhile.
+    SELECT e.leaves_left - 1, e.status INTO leaves, execution_status
+      FROM workflow_executions e WHERE e.id = p_execution FOR NO KEY UPDATE;
+    IF leaves = 0 AND execution_status = 'running' THEN
+      PERFORM finish_execution(p_execution, 'completed', NULL);
+      execution_status := 'completed';
+    ELSE
+      UPDATE workflow_executions e SET leaves_left = leaves, updated_at = now() WHERE e.id = p_execution;
+    END IF;
+    RETURN;
+  END IF;
+
+  SELECT e.status INTO execution_status FROM workflow_executions e WHERE e.id = p_execution;
+  WITH counted AS (
+    UPDATE workflow_steps s
+       SET needs_left = s.needs_left - 1, updated_at = now(),
+           next_run_at = CASE WHEN s.needs_left = 1 THEN now() END,
+           dispatch_after = CASE WHEN s.needs_left = 1 AND execution_status = 'running' THEN now() + interval '10 seconds' END
+     WHERE s.execution_id = p_execution AND s.step_index = ANY (p_successors)
+    RETURNING s.id, s.attempt, s.dispatch_after)
+  SELECT array_agg(c.id), array_agg(c.attempt) INTO ready_steps, ready_attempts
+    FROM counted c WHERE c.dispatch_after IS NOT NULL;
+END $$;
+
+-- running -> completed. Prevents: a result recorded by an attempt that no longer holds the step.
+CREATE FUNCTION complete_step(p_step UUID, p_attempt INTEGER, p_output JSONB, p_input JSONB,
+                              OUT recorded BOOLEAN, OUT step_status TEXT, OUT execution_id UUID,
+                              OUT execution_status TEXT, OUT ready_steps UUID[], OUT ready_attempts INTEGER[])
+LANGUAGE plpgsql AS $$
+DECLARE
+  following INTEGER[];
+BEGIN
+  UPDATE workflow_steps s
+     SET status = 'completed', output = p_output, input = p_input, error = NULL, error_kind = NULL, worker_id = NULL,
+         deadline_at = NULL, completed_at = now(), updated_at = now(),
+         duration_ms = round(extract(epoch FROM now() - s.started_at) * 1000)
+   WHERE s.id = p_step AND s.attempt = p_attempt AND s.status = 'running'
+  RETURNING s.execution_id, s.successors INTO execution_id, following;
+  recorded := FOUND;
+  IF NOT recorded THEN RETURN; END IF;
+  step_status := 'completed';
+  SELECT a.* INTO execution_status, ready_steps, ready_attempts FROM advance_execution(execution_id, following) a;
+END $$;
+
+-- running -> skipped: the condition was false. As completed, without output.
+CREATE FUNCTION skip_step(p_step UUID, p_attempt INTEGER,
+                          OUT recorded BOOLEAN, OUT step_status TEXT, OUT execution_id UUID,
+                          OUT execution_status TEXT, OUT ready_steps UUID[], OUT ready_attempts INTEGER[])
+LANGUAGE plpgsql AS $$
+DECLARE
+  following INTEGER[];
+BEGIN
+  UPDATE workflow_steps s
+     SET status = 'skipped', error = NULL, error_kind = NULL, worker_id = NULL, deadline_at = NULL,
+         completed_at = now(), updated_at = now(), duration_ms = 0
+   WHERE s.id = p_step AND s.attempt = p_attempt AND s.status = 'running'
+  RETURNING s.execution_id, s.successors INTO execution_id, following;
+  recorded := FOUND;
+  IF NOT recorded THEN RETURN; END IF;
+  step_status := 'skipped';
+  SELECT a.* INTO execution_status, ready_steps, ready_attempts FROM advance_execution(execution_id, following) a;
+END $$;
+
+-- running -> pending (retry, after p_delay_ms) | failed. A failed step fails its execution, or goes on with
+-- continueOnError. Prevents: an attempt charged twice, by its worker and by the reaper.
+-- p_lost: the worker died or fell silent. That is not the tool's failure: it is charged against p_max_lost, not against
+-- max_retries, so that a deployment does not use up a step's retries and a step that kills its workers ends all the same.
+CREATE FUNCTION charge_step(p_step UUID, p_attempt INTEGER, p_kind TEXT, p_error TEXT, p_retryable BOOLEAN,
+                            p_delay_ms INTEGER, p_input JSONB, p_lost BOOLEAN, p_max_lost INTEGER,
+                            OUT recorded BOOLEAN, OUT step_status TEXT, OUT execution_id UUID,
+                            OUT execution_status TEXT, OUT ready_steps UUID[], OUT ready_attempts INTEGER[])
+LANGUAGE plpgsql AS $$
+DECLARE
+  step   workflow_steps;
+  again  BOOLEAN;
+  due_at TIMESTAMPTZ := now() + p_delay_ms * interval '1 millisecond';
+BEGIN
+  SELECT s.* INTO step FROM workflow_steps s
+   WHERE s.id = p_step AND s.attempt = p_attempt AND s.status = 'running' FOR NO KEY UPDATE;
+  recorded := FOUND;
+  IF NOT recorded THEN RETURN; END IF;
+
+  again := p_retryable AND CASE WHEN p_lost THEN step.lost_count + 1 < p_max_lost
+                                ELSE step.retry_count - step.lost_count < step.max_retries END;
+  step_status := CASE WHEN again THEN 'pending' ELSE 'failed' END;
+  execution_id := step.execution_id;
+  INSERT INTO workflow_events (execution_id, step_id, attempt, event, kind, message, started_at)
+  VALUES (step.execution_id, step.id, step.attempt, CASE WHEN p_lost THEN 'attempt_lost' ELSE 'attempt_failed' END,
+          p_kind, p_error, step.claimed_at);
+  SELECT e.status INTO execution_status FROM workflow_executions e WHERE e.id = step.execution_id;
+  UPDATE workflow_steps s
+     SET status = step_status, error = p_error, error_kind = p_kind, input = coalesce(p_input, s.input),
+         worker_id = NULL, deadline_at = NULL, updated_at = now(),
+         retry_count = s.retry_count + again::integer, lost_count = s.lost_count + (again AND p_lost)::integer,
+         next_run_at = CASE WHEN again THEN due_at END,
+         dispatch_after = CASE WHEN again AND execution_status = 'running' THEN due_at END,
+         completed_at = CASE WHEN NOT again THEN now() END,
+         duration_ms = CASE WHEN NOT again THEN round(extract(epoch FROM now() - s.started_at) * 1000) END
+   WHERE s.id = step.id;
+  IF again THEN RETURN; END IF;
+
+  IF (SELECT e.continue_on_error FROM workflow_executions e WHERE e.id = step.execution_id) THEN
+    SELECT a.* INTO execution_status, ready_steps, ready_attempts FROM advance_execution(step.execution_id, step.successors) a;
+  ELSIF finish_execution(step.execution_id, 'failed', format('step %s: %s', step.step_name, p_error)) THEN
+    execution_status := 'failed';
+  END IF;
+END $$;
+
+-- running -> pending, uncharged: a worker that stops hands its step back. Prevents: a deployment that uses up retries.
+CREATE FUNCTION release_step(p_step UUID, p_attempt INTEGER, p_reason TEXT,
+                             OUT recorded BOOLEAN, OUT step_status TEXT, OUT execution_id UUID,
+                             OUT execution_status TEXT, OUT ready_steps UUID[], OUT ready_attempts INTEGER[])
+LANGUAGE plpgsql AS $$
+DECLARE
+  step workflow_steps;
+BEGIN
+  UPDATE workflow_steps s
+     SET status = 'pending', released_count = s.released_count + 1, worker_id = NULL, deadline_at = NULL,
+         next_run_at = now(), updated_at = now(),
+         dispatch_after = (SELECT now() FROM workflow_executions e WHERE e.id = s.execution_id AND e.status = 'running')
+   WHERE s.id = p_step AND s.attempt = p_attempt AND s.status = 'running'
+  RETURNING s.* INTO step;
+  recorded := FOUND;
+  IF NOT recorded THEN RETURN; END IF;
+  step_status := 'pending';
+  execution_id := step.execution_id;
+  INSERT INTO workflow_events (execution_id, step_id, attempt, event, message, started_at)
+  VALUES (step.execution_id, step.id, step.attempt, 'attempt_released', p_reason, step.claimed_at);
+  SELECT e.status, ARRAY[step.id], ARRAY[step.attempt] INTO execution_status, ready_steps, ready_attempts
+    FROM workflow_executions e WHERE e.id = step.execution_id;
+END $$;
+
+-- ------------------------------------------------------------------------------------------------ recovery
+
+-- Steps whose message is due: never pushed, pushed and not taken, or a retry whose delay is over. Each is pushed again
+-- after 10 s, 30 s, 90 s, ... at most 5 min. Prevents: a runnable step that nobody hears of. Any number may call it at once.
+CREATE FUNCTION dispatch_steps(p_limit INTEGER)
+RETURNS TABLE (step_id UUID, attempt INTEGER, dispatch_count INTEGER) LANGUAGE sql AS $$
+  WITH due AS (
+    SELECT s.id FROM workflow_steps s WHERE s.dispatch_after <= now()
+     ORDER BY s.dispatch_after LIMIT p_limit FOR NO KEY UPDATE SKIP LOCKED
+  ), pushed AS (
+    UPDATE workflow_steps s
+       SET dispatch_count = s.dispatch_count + 1,
+           dispatch_after = now() + least(10 * 3 ^ least(s.dispatch_count, 4), 300) * interval '1 second'
+      FROM due WHERE s.id = due.id
+    RETURNING s.id, s.attempt, s.dispatch_count, s.execution_id)
+  SELECT p.id, p.attempt, p.dispatch_count FROM pushed p
+    JOIN workflow_executions e ON e.id = p.execution_id WHERE e.status = 'running'
+$$;
+
+-- Seconds until the next message is due; null when none is.
+CREATE FUNCTION next_dispatch() RETURNS DOUBLE PRECISION LANGUAGE sql STABLE AS $$
+  SELECT extract(epoch FROM min(s.dispatch_after) - now()) FROM workflow_steps s WHERE s.dispatch_after IS NOT NULL
+$$;
+
+-- Charges the running steps of silent workers and those past their deadline. Prevents: a step that runs for ever in
+-- nobody's hands. Any number may call it at once.
+CREATE FUNCTION reap_steps(p_silence_seconds DOUBLE PRECISION, p_max_lost INTEGER, p_limit INTEGER)
+RETURNS TABLE (step_id UUID, attempt INTEGER, reason TEXT, step_status TEXT, execution_id UUID, execution_status TEXT,
+               ready_steps UUID[], ready_attempts INTEGER[]) LANGUAGE plpgsql AS $$
+DECLARE
+  lost RECORD;
+BEGIN
+  FOR lost IN
+    SELECT s.id, s.attempt, s.lost_count, CASE WHEN w.id IS NULL THEN 'its worker is gone'
+                              WHEN s.deadline_at < now() THEN 'it ran past its deadline'
+                              ELSE 'its worker fell silent' END AS reason
+      FROM workflow_steps s LEFT JOIN workers w ON w.id = s.worker_id
+     WHERE s.status = 'running' AND s.worker_id IS NOT NULL
+       AND (w.id IS NULL OR s.deadline_at < now() OR w.heartbeat_at < now() - p_silence_seconds * interval '1 second')
+     LIMIT p_limit FOR NO KEY UPDATE OF s SKIP LOCKED
+  LOOP
+    RETURN QUERY
+    SELECT lost.id, lost.attempt, lost.reason, c.step_status, c.execution_id, c.execution_status,
+           CASE WHEN c.step_status = 'pending' THEN ARRAY[lost.id] ELSE c.ready_steps END,
+           CASE WHEN c.step_status = 'pending' THEN ARRAY[lost.attempt] ELSE c.ready_attempts END
+      FROM charge_step(lost.id, lost.attempt, 'worker_lost',
+                       format('attempt %s was lost: %s', lost.attempt, lost.reason), true, 0, NULL, true, p_max_lost) c
+     WHERE c.recorded;
+  END LOOP;
+END $$;
+
+-- Executions past config.timeoutMs: running -> failed.
+CREATE FUNCTION expire_executions(p_limit INTEGER)
+RETURNS TABLE (execution_id UUID) LANGUAGE sql AS $$
+  WITH late AS (
+    SELECT e.id, e.deadline_at - e.started_at AS allowed FROM workflow_executions e
+     WHERE e.deadline_at < now() AND e.status = 'running' LIMIT p_limit FOR NO KEY UPDATE SKIP LOCKED)
+  SELECT l.id FROM late l
+   WHERE finish_execution(l.id, 'failed', format('the execution ran longer than its timeoutMs of %s',
+                                                 round(extract(epoch FROM l.allowed) * 1000)))
+$$;
+
+-- Renews a worker's lease, making it if need be, and names the running steps whose execution has been stopped.
+CREATE FUNCTION renew_lease(p_worker UUID, p_role TEXT, p_hostname TEXT, p_pid INTEGER, p_threads INTEGER)
+RETURNS UUID[] LANGUAGE sql AS $$
+  INSERT INTO workers (id, role, hostname, pid, threads) VALUES (p_worker, p_role, p_hostname, p_pid, p_threads)
+  ON CONFLICT (id) DO UPDATE SET heartbeat_at = now();
+  SELECT coalesce(array_agg(s.id), '{}') FROM workflow_steps s JOIN workflow_executions e ON e.id = s.execution_id
+   WHERE s.worker_id = p_worker AND s.status = 'running'
+     AND (e.status = 'cancelled' OR (e.status = 'failed' AND e.deadline_at < now()))
+$$;
+
+-- Removes the leases of silent workers that hold nothing, and names them, so that their unread messages can go back.
+CREATE FUNCTION bury_workers(p_silence_seconds DOUBLE PRECISION) RETURNS TABLE (worker_id UUID) LANGUAGE sql AS $$
+  DELETE FROM workers w
+   WHERE w.heartbeat_at < now() - p_silence_seconds * interval '1 second'
+     AND NOT EXISTS (SELECT FROM workflow_steps s WHERE s.worker_id = w.id AND s.status = 'running')
+  RETURNING w.id
+$$;

@@ -1,0 +1,117 @@
+"""The connection pool, and what a lost connection means.
+
+Every statement is its own transaction (autocommit): a transition is one SQL function, so nothing is ever left half done
+and a connection is never held across a tool call.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeAlias, TypeVar
+
+import psycopg
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from persistence.errors import InvalidInput, SchemaMismatch, Unreachable
+from persistence.statements import statement
+
+Connection: TypeAlias = psycopg.Connection[DictRow]
+Pool: TypeAlias = ConnectionPool[Connection]
+Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
+logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it repeats each failed connection attempt; we say it once
+
+SERVER_SETTINGS = "-c statement_timeout=30s -c idle_in_transaction_session_timeout=30s"
+
+
+def open_pool(dsn: str, *, max_size: int = 4, timeout: float = 10.0) -> Pool:
+    """A pool of at most `max_size` connections. Raises Unreachable if none can be made within `timeout` seconds."""
+    if not dsn:
+        raise InvalidInput("no database is configured: set DATABASE_URL, or DATABASE_HOST and its companions")
+    pool: Pool = ConnectionPool(
+        dsn,
+        min_size=1,
+        max_size=max_size,
+        open=False,
+        timeout=timeout,
+        kwargs={
+            "autocommit": True,
+            "row_factory": dict_row,
+            "application_name": "afu9",
+            "connect_timeout": 5,
+            "options": SERVER_SETTINGS,
+        },
+    )
+    with _translated():
+        connect(dsn).close()  # the pool would retry in the background and tell no reason
+        pool.open()
+        pool.wait(timeout)
+    return pool
+
+
+def connect(dsn: str) -> Connection:
+    """One connection outside the pool (leases, migrations). Raises Unreachable."""
+    with _translated():
+        return psycopg.connect(dsn, autocommit=True, row_factory=dict_row, application_name="afu9", connect_timeout=5)
+
+
+def check_database(pool: Pool | None) -> bool:
+    """Whether the database answers."""
+    try:
+        return pool is not None and run(pool, "check_database")[0]["answer"] == 1
+    except Unreachable:
+        return False
+
+
+def run(pool: Pool, query: str, parameters: Mapping[str, Any] | None = None, *, patience: float = 0.0) -> list[DictRow]:
+    """Runs the statement in queries/<query>.sql and returns its rows.
+
+    A lost connection is answered with one more try at once, then with tries until `patience` seconds have passed: every
+    statement here is fenced or idempotent, so a commit whose answer was lost is not repeated in effect.
+    """
+    sql = statement(query)
+
+    def once() -> list[DictRow]:
+        with pool.connection() as connection:
+            cursor = connection.execute(sql, parameters)
+            return cursor.fetchall() if cursor.description else []
+
+    return _persist(pool, once, patience)
+
+
+def _persist(pool: Pool, action: Callable[[], Result], patience: float) -> Result:
+    deadline = time.monotonic() + patience
+    pause = 0.0
+    while True:
+        try:
+            with _translated():
+                return action()
+        except Unreachable as error:
+            if pause and time.monotonic() + pause > deadline:
+                raise
+            log.warning("database: %s; trying again", error)
+            time.sleep(pause)
+            pause = min(max(2 * pause, 0.05), 2.0)
+            pool.check()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Driver errors become ours, in this one place."""
+    try:
+        yield
+    except PoolTimeout as error:
+        raise Unreachable(f"PostgreSQL: no connection became free or could be made: {_line(error)}") from error
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedColumn) as error:
+        raise SchemaMismatch(f"the database lacks our schema ({_line(error)}): run `afu9 migrate`") from error
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise Unreachable(f"PostgreSQL does not answer: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

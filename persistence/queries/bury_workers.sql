@@ -1,0 +1,1 @@
+SELECT worker_id FROM bury_workers(%(silence)s::double precision)

@@ -1,0 +1,1 @@
+SELECT execution_id FROM expire_executions(%(limit)s::integer)

@@ -1,0 +1,1 @@
+SELECT definition::text AS definition FROM workflow_definitions WHERE hash = %(hash)s

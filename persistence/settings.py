@@ -1,0 +1,64 @@
+"""Every setting, from the environment. The names without prefix are the original's; ours begin with AFU9_."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from persistence.errors import InvalidInput
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class Settings(BaseSettings):
+    """Defaults suit one machine; `Settings.load()` answers faults with the variable's name."""
+
+    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True)
+
+    database_url: str = Field("", validation_alias="DATABASE_URL")
+    database_host: str = Field("", validation_alias="DATABASE_HOST")
+    database_port: int = Field(5432, validation_alias="DATABASE_PORT", ge=1, le=65_535)
+    database_name: str = Field("afu9", validation_alias="DATABASE_NAME")
+    database_user: str = Field("postgres", validation_alias="DATABASE_USER")
+    database_password: str = Field("", validation_alias="DATABASE_PASSWORD", repr=False)
+    redis_url: str = Field("", validation_alias="REDIS_URL")
+
+    state_dir: Path = Field(Path(".afu9"), validation_alias="AFU9_STATE_DIR")
+    mcp_config: Path | None = Field(None, validation_alias="AFU9_MCP_CONFIG")
+    namespace: str = Field("afu9", validation_alias="AFU9_NAMESPACE", pattern=r"^[A-Za-z0-9_.-]+$")
+    threads: int = Field(16, validation_alias="AFU9_THREADS", ge=1, le=512)
+    heartbeat_seconds: Seconds = Field(5, validation_alias="AFU9_HEARTBEAT_SECONDS")
+    lease_seconds: Seconds = Field(30, validation_alias="AFU9_LEASE_SECONDS")
+    dispatch_seconds: Seconds = Field(1, validation_alias="AFU9_DISPATCH_SECONDS")
+    reap_seconds: Seconds = Field(5, validation_alias="AFU9_REAP_SECONDS")
+    drain_seconds: Seconds = Field(25, validation_alias="AFU9_DRAIN_SECONDS")
+    max_lost: int = Field(3, validation_alias="AFU9_MAX_LOST", ge=1, le=100)
+    log_level: str = Field("INFO", validation_alias="AFU9_LOG_LEVEL", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+
+    @classmethod
+    def load(cls) -> Settings:
+        """The settings of this process. Raises InvalidInput naming every variable that cannot be used."""
+        try:
+            settings = cls()
+        except ValidationError as error:
+            lines = [f"  {fault['loc'][0]}: {fault['msg']} (it is {fault['input']!r})" for fault in error.errors()]
+            raise InvalidInput("settings that cannot be used:\n" + "\n".join(lines)) from None
+        if settings.lease_seconds < 2 * settings.heartbeat_seconds:
+            raise InvalidInput("AFU9_LEASE_SECONDS must be at least twice AFU9_HEARTBEAT_SECONDS")
+        return settings
+
+    @property
+    def database_dsn(self) -> str:
+        """A libpq URL: DATABASE_URL, or one made of DATABASE_HOST and its companions; empty if neither is set."""
+        if self.database_url or not self.database_host:
+            return self.database_url
+        secret = f":{quote(self.database_password, safe='')}" if self.database_password else ""
+        user = quote(self.database_user, safe="")
+        name = quote(self.database_name, safe="")
+        if self.database_host.startswith("/"):
+            return f"postgresql://{user}{secret}@/{name}?host={quote(self.database_host)}&port={self.database_port}"
+        return f"postgresql://{user}{secret}@{self.database_host}:{self.database_port}/{name}"

@@ -1,0 +1,151 @@
+"""The transitions of schema.sql, as Python calls: one round trip and one transaction each.
+
+A transition answers what the caller must do next: which steps became ready (to be pushed after this call, that is after
+the commit) and how the execution stands. `recorded` is false when the attempt no longer holds the step: another
+process has taken over, and the caller drops its result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from psycopg.rows import DictRow
+
+from persistence.json_value import encode_json
+from persistence.pool import Pool, run
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyStep:
+    """A step to push: its id, and the attempt count its claim must find."""
+
+    step_id: UUID
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A step taken. `scope` holds the values its templates name; `retries_so_far` counts the tool's failures."""
+
+    step_id: UUID
+    attempt: int
+    execution_id: UUID
+    step_index: int
+    definition_hash: str
+    scope: dict[str, Any]
+    retries_so_far: int
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """What a transition did. `step_status` and `execution_status` are the statuses after it."""
+
+    step_id: UUID
+    recorded: bool
+    step_status: str
+    execution_id: UUID | None
+    execution_status: str
+    ready: tuple[ReadyStep, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """One request's execution; `created` is false when its idempotency key (or id) named an earlier one."""
+
+    execution_id: UUID
+    created: bool
+    ready: tuple[ReadyStep, ...]
+
+
+def register_definition(pool: Pool, definition_hash: str, definition: str, plan: str) -> None:
+    """Stores a definition (JSON text) and its plan once, by hash."""
+    run(pool, "register_definition", {"hash": definition_hash, "definition": definition, "plan": plan})
+
+
+def submit_executions(
+    pool: Pool, definition_hash: str, requests: Sequence[dict[str, Any]], workflow_id: UUID | None = None
+) -> list[Submitted]:
+    """Creates one execution with all its steps per request, in one statement. A request has id, input, context and
+    optionally title, triggered_by, github_run_id, idempotency_key. Raises InvalidJson for what jsonb cannot hold."""
+    parameters = {
+        "hash": definition_hash,
+        "requests": encode_json(list(requests), what="the submission"),
+        "workflow_id": workflow_id,
+    }
+    return [
+        Submitted(row["execution_id"], row["created"], tuple(ReadyStep(step, 0) for step in row["ready_steps"]))
+        for row in run(pool, "submit_executions", parameters)
+    ]
+
+
+def claim_step(pool: Pool, step: ReadyStep, worker_id: UUID, timeout_ms: int) -> Claim | None:
+    """Takes the step for this worker, or answers None: someone else has it, it is not due, or its execution rests.
+
+    timeout_ms: how long the attempt may take when the step sets no timeoutMs of its own.
+    """
+    parameters = {"step_id": step.step_id, "attempt": step.attempt, "worker_id": worker_id, "timeout_ms": timeout_ms}
+    rows = run(pool, "claim_step", parameters)
+    return Claim(step_id=step.step_id, **rows[0]) if rows else None
+
+
+def complete_step(pool: Pool, claim: Claim, output: str, params: str, *, patience: float = 0.0) -> Transition:
+    """running -> completed. `output` and `params` are JSON text."""
+    parameters = {"step_id": claim.step_id, "attempt": claim.attempt, "output": output, "input": params}
+    return _transition(claim.step_id, run(pool, "complete_step", parameters, patience=patience))
+
+
+def skip_step(pool: Pool, claim: Claim, *, patience: float = 0.0) -> Transition:
+    """running -> skipped."""
+    parameters = {"step_id": claim.step_id, "attempt": claim.attempt}
+    return _transition(claim.step_id, run(pool, "skip_step", parameters, patience=patience))
+
+
+def charge_step(
+    pool: Pool,
+    step_id: UUID,
+    attempt: int,
+    *,
+    kind: str,
+    error: str,
+    retryable: bool,
+    delay_ms: int,
+    params: str | None,
+    patience: float = 0.0,
+) -> Transition:
+    """running -> pending after `delay_ms`, or failed. Raises retry_count once per attempt."""
+    parameters = {
+        "step_id": step_id,
+        "attempt": attempt,
+        "kind": kind,
+        "error": error.replace("\0", "\\0"),
+        "retryable": retryable,
+        "delay_ms": delay_ms,
+        "input": params,
+    }
+    return _transition(step_id, run(pool, "charge_step", parameters, patience=patience))
+
+
+def release_step(pool: Pool, claim: Claim, reason: str, *, patience: float = 0.0) -> Transition:
+    """running -> pending, uncharged."""
+    parameters = {"step_id": claim.step_id, "attempt": claim.attempt, "reason": reason}
+    return _transition(claim.step_id, run(pool, "release_step", parameters, patience=patience))
+
+
+def _transition(step_id: UUID, rows: list[DictRow]) -> Transition:
+    row = rows[0]
+    return Transition(
+        step_id=step_id,
+        recorded=row["recorded"],
+        step_status=row["step_status"] or "",
+        execution_id=row["execution_id"],
+        execution_status=row["execution_status"] or "",
+        ready=ready_steps(row),
+    )
+
+
+def ready_steps(row: DictRow) -> tuple[ReadyStep, ...]:
+    """The parallel arrays of an answer, as steps."""
+    return tuple(map(ReadyStep, row["ready_steps"] or (), row["ready_attempts"] or ()))

@@ -1,0 +1,229 @@
+"""The broker's promises, on fakeredis and on a real Valkey. They are what must still hold when dramatiq moves."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from uuid import uuid4
+
+import dramatiq
+import fakeredis
+import pytest
+import redis
+from dramatiq import Message
+
+from orchestrator.broker import StepBroker, redis_client
+from orchestrator.push import STEP_ACTOR, STEP_QUEUE, push_steps, step_message
+from persistence.embedded import Endpoints
+from persistence.transitions import ReadyStep
+
+QUEUE = "afu9:steps"
+
+
+@pytest.fixture(params=["fakeredis", "valkey"])
+def client(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
+    """The broker's logic runs alike on both."""
+    if request.param == "fakeredis":
+        yield fakeredis.FakeRedis()
+        return
+    servers: Endpoints = request.getfixturevalue("servers")
+    real = redis_client(servers.redis_url, socket_timeout=15)
+    real.flushall()
+    yield real
+    real.close()
+
+
+@pytest.fixture
+def broker(client: redis.Redis) -> StepBroker:
+    return StepBroker("", client=client)
+
+
+def steps(count: int) -> list[ReadyStep]:
+    return [ReadyStep(uuid4(), 0) for _ in range(count)]
+
+
+def consumer(broker: StepBroker, prefetch: int = 100, timeout: int = 50):  # type: ignore[no-untyped-def]
+    broker.declare_queue(STEP_QUEUE)
+    return broker.consume(STEP_QUEUE, prefetch=prefetch, timeout=timeout)
+
+
+def drain(consuming) -> list[str]:  # type: ignore[no-untyped-def]
+    """Ids of the messages that come, acknowledged, until none does."""
+    seen = []
+    while message := next(consuming):
+        seen.append(message.message_id)
+        consuming.ack(message)
+    return seen
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        threading.Event().wait(0.005)
+
+
+def test_messages_arrive_in_order_and_leave_nothing_behind(broker: StepBroker, client: redis.Redis) -> None:
+    """After the acknowledgement Redis holds neither ids nor bodies."""
+    pushed = steps(5)
+    assert push_steps(broker, pushed) == 5
+    assert drain(consumer(broker)) == [f"{step.step_id}:0" for step in pushed]
+    assert client.hlen(f"{QUEUE}.msgs") == 0
+    assert not client.exists(broker.acks_key(broker.broker_id, STEP_QUEUE))
+
+
+def test_a_repeated_push_is_refused(broker: StepBroker, client: redis.Redis) -> None:
+    """The id of a message is its attempt: pushing it again while it waits changes nothing."""
+    pushed = steps(5)
+    push_steps(broker, pushed)
+    assert push_steps(broker, pushed) == 0
+    assert push_steps(broker, pushed, force=True) == 0
+    assert client.llen(QUEUE) == 5
+
+
+def test_a_forced_push_brings_a_fetched_message_again(broker: StepBroker) -> None:
+    """Its consumer may be dead; a step that runs refuses the second message at its claim."""
+    pushed = steps(1)
+    push_steps(broker, pushed)
+    assert next(consumer(broker)) is not None
+    assert push_steps(broker, pushed) == 0
+    assert push_steps(broker, pushed, force=True) == 1
+
+
+def test_a_message_pushed_twice_and_settled_is_passed_over(broker: StepBroker) -> None:
+    """An id without a body is nobody's fault."""
+    pushed = steps(1)
+    push_steps(broker, pushed)
+    first = consumer(broker)
+    message = next(first)
+    push_steps(broker, pushed, force=True)
+    first.ack(message)
+    assert next(first) is None
+
+
+def test_a_poisoned_message_harms_no_other(broker: StepBroker, client: redis.Redis) -> None:
+    """A body that cannot be decoded goes to the dead letters, the batch it came in goes on."""
+    before, after = steps(5), steps(5)
+    push_steps(broker, before)
+    client.hset(f"{QUEUE}.msgs", "poison", b"\xff not json")
+    client.rpush(QUEUE, "poison")
+    push_steps(broker, after)
+    assert len(drain(consumer(broker))) == 10
+    assert client.zrange(f"{QUEUE}.XQ", 0, -1) == [b"poison"]
+    assert not client.exists(broker.acks_key(broker.broker_id, STEP_QUEUE))
+
+
+def test_a_dead_consumers_messages_are_given_back(broker: StepBroker, client: redis.Redis) -> None:
+    """All that it had fetched and not acknowledged, at once, and its heartbeat is forgotten."""
+    dead = StepBroker("", client=client)
+    pushed = steps(3)
+    push_steps(broker, pushed)
+    assert next(consumer(dead)) is not None
+    assert client.llen(QUEUE) == 0
+    assert broker.give_back(dead.broker_id, STEP_QUEUE) == 3
+    assert sorted(drain(consumer(broker))) == sorted(f"{step.step_id}:0" for step in pushed)
+    assert client.zscore(broker.heartbeats_key, dead.broker_id) is None
+
+
+def test_delays_are_refused(broker: StepBroker) -> None:
+    """Time is kept in PostgreSQL."""
+    with pytest.raises(ValueError, match="next_run_at"):
+        broker.enqueue(step_message(steps(1)[0]), delay=1000)
+
+
+def test_there_is_no_delayed_queue(broker: StepBroker) -> None:
+    """It would double the polling and strand messages."""
+    broker.declare_queue(STEP_QUEUE)
+    assert broker.get_declared_queues() == {STEP_QUEUE}
+    assert broker.get_declared_delay_queues() == set()
+
+
+def test_a_full_consumer_keeps_its_heartbeat(broker: StepBroker, client: redis.Redis) -> None:
+    """Else maintenance would take it for dead and give its messages to others."""
+    broker.heartbeat_timeout = 0
+    push_steps(broker, steps(2))
+    full = consumer(broker, prefetch=1)
+    assert next(full) is not None
+    client.zadd(broker.heartbeats_key, {broker.broker_id: 1})
+    assert next(full) is None
+    assert client.zscore(broker.heartbeats_key, broker.broker_id) > 1
+
+
+@pytest.mark.parametrize("kind", [redis.ConnectionError, redis.TimeoutError, redis.exceptions.ReadOnlyError])
+def test_every_redis_error_restarts_the_consumer(
+    broker: StepBroker, kind: type[redis.RedisError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dramatiq restarts a consumer after ConnectionClosed and lets its thread die of anything else."""
+
+    def broken(*arguments: object, **options: object) -> None:
+        raise kind("away")
+
+    consuming = consumer(broker)
+    monkeypatch.setitem(broker.scripts, "dispatch", broken)
+    with pytest.raises(dramatiq.ConnectionClosed):
+        next(consuming)
+
+
+def test_a_push_without_redis_is_no_error() -> None:
+    """The row is due; the dispatcher repeats the push."""
+    server = fakeredis.FakeServer()
+    broker = StepBroker("", client=fakeredis.FakeRedis(server=server))
+    server.connected = False
+    assert push_steps(broker, steps(3)) == 0
+
+
+def test_an_idle_worker_starts_a_message_at_once(servers: Endpoints, valkey: redis.Redis) -> None:
+    """The wake: no polling interval lies between push and start. (Bounded loosely; benchmarks/ has the figures.)"""
+    broker = StepBroker(servers.redis_url)
+    started: list[float] = []
+
+    @dramatiq.actor(broker=broker, queue_name=STEP_QUEUE, actor_name=STEP_ACTOR)
+    def run_step(step_id: str, attempt: int) -> None:
+        started.append(time.monotonic())
+
+    worker = dramatiq.Worker(broker, worker_threads=2, worker_timeout=5000)
+    worker.start()
+    try:
+        waits = []
+        for step in steps(10):
+            count = len(started)
+            pushed_at = time.monotonic()
+            push_steps(broker, [step])
+            wait_until(lambda count=count: len(started) > count)  # type: ignore[misc]
+            waits.append(started[-1] - pushed_at)
+        assert sorted(waits)[5] < 0.2  # polling would sleep up to 5 s here
+    finally:
+        worker.stop(timeout=1000)
+        broker.close()
+
+
+def test_a_graceful_stop_returns_what_was_not_begun(servers: Endpoints, valkey: redis.Redis) -> None:
+    """Prefetched messages go back to the queue, and the running one is finished."""
+    broker = StepBroker(servers.redis_url)
+    running, release = threading.Event(), threading.Event()
+
+    @dramatiq.actor(broker=broker, queue_name=STEP_QUEUE, actor_name=STEP_ACTOR)
+    def run_step(step_id: str, attempt: int) -> None:
+        running.set()
+        release.wait(10)
+
+    push_steps(broker, steps(2))
+    worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=100)
+    worker.start()
+    assert running.wait(5)
+    wait_until(lambda: valkey.llen(QUEUE) == 0)
+    stopping = threading.Thread(target=worker.stop, kwargs={"timeout": 5000})
+    stopping.start()
+    release.set()
+    stopping.join()
+    assert valkey.llen(QUEUE) == 1
+    broker.close()
+
+
+def test_a_message_holds_ids_only() -> None:
+    """Everything else is a row."""
+    step = ReadyStep(uuid4(), 3)
+    message: Message[None] = step_message(step)
+    assert (message.args, message.kwargs) == ((str(step.step_id), 3), {})
+    assert message.message_id == f"{step.step_id}:3"

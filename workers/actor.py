@@ -1,0 +1,35 @@
+"""The broker of a worker, with its middleware and the one actor, `run_step`: one message runs one step."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import dramatiq
+
+from orchestrator.broker import StepBroker
+from orchestrator.push import STEP_ACTOR, STEP_QUEUE
+from persistence.errors import InvalidInput
+from persistence.settings import Settings
+from persistence.transitions import ReadyStep
+from workers.process import WorkerProcess
+from workers.retry import RetryMiddleware
+from workers.run_step import AttemptFailed
+
+
+def make_broker(settings: Settings) -> StepBroker:
+    """A broker with the actor `run_step`, ready for a worker. Raises InvalidInput without a REDIS_URL."""
+    if not settings.redis_url:
+        raise InvalidInput("no Redis is configured: set REDIS_URL, or use `afu9 dev`")
+    process = WorkerProcess(settings)
+    broker = StepBroker(
+        settings.redis_url,
+        namespace=settings.namespace,
+        connections=settings.threads + 16,
+        middleware=[RetryMiddleware(process), process],
+    )
+
+    @dramatiq.actor(broker=broker, queue_name=STEP_QUEUE, actor_name=STEP_ACTOR, throws=(AttemptFailed,))
+    def run_step(step_id: str, attempt: int) -> None:
+        process.runner.run_step(ReadyStep(UUID(step_id), attempt))
+
+    return broker

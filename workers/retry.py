@@ -1,0 +1,59 @@
+"""The retry middleware: charges what failed, through the same statement the reaper uses.
+
+It stands first in the list, so that its after-hook runs last. It never raises and never enqueues a retry: a charged step is
+pending with a due time, and the dispatcher pushes it then. A hook that runs twice, or beside the reaper, finds its attempt
+charged already and changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+from uuid import UUID
+
+from dramatiq import Broker
+from dramatiq.broker import MessageProxy
+from dramatiq.middleware import Middleware
+
+from orchestrator.advance import advance, charge_unexpected
+from orchestrator.push import push_steps
+from persistence.errors import Unreachable
+from workers.process import WorkerProcess
+from workers.run_step import AttemptFailed
+
+log = logging.getLogger(__name__)
+
+
+class RetryMiddleware(Middleware):
+    """Increments retry_count, once per failed attempt."""
+
+    def __init__(self, process: WorkerProcess):
+        self._process = process
+
+    def after_process_message(
+        self,
+        broker: Broker,
+        message: MessageProxy,
+        *,
+        result: Any = None,
+        exception: BaseException | None = None,
+    ) -> None:
+        if exception is None:
+            return
+        try:
+            self._charge(message, exception)
+        except Exception:  # the step's deadline covers what could not be charged here
+            log.exception("message %s: the failure could not be charged; the reaper will", message.message_id)
+
+    def _charge(self, message: MessageProxy, exception: BaseException) -> None:
+        runner = self._process.runner
+        match exception:
+            case AttemptFailed(attempt=attempt):
+                advance(runner.pool, runner.broker, [attempt])
+            case Unreachable():
+                log.error("message %s: not run: %s; the dispatcher will push it again", message.message_id, exception)
+            case _:
+                step_id, attempt_before = message.args
+                transition = charge_unexpected(runner.pool, UUID(step_id), attempt_before + 1, exception)
+                if runner.broker is not None:
+                    push_steps(runner.broker, transition.ready)

@@ -1,0 +1,69 @@
+"""A step's trip through a worker: claim, attempt, record.
+
+Success and skip are recorded here. A failure leaves as AttemptFailed, and the retry middleware charges it; a fault of
+ours leaves as whatever it is, and is charged there too. Nothing here depends on the message being the only one.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import assert_never
+from uuid import UUID
+
+from orchestrator.plan import Plan, plan_for
+
+from orchestrator.advance import Attempt, advance, storable
+from orchestrator.attempt_step import ToolCaller, attempt_step
+from orchestrator.broker import StepBroker
+from orchestrator.outcome import Cancelled, Failed, Skipped, Succeeded
+from persistence.errors import Afu9Error, NotFound
+from persistence.pool import Pool, run
+from persistence.transitions import ReadyStep, Transition, claim_step
+from workers.in_flight import InFlight
+
+DEFAULT_TIMEOUT_MS = 120_000  # of an attempt whose step sets none; the client's own deadline is the server's timeout
+
+
+class AttemptFailed(Afu9Error):
+    """An attempt ended in a failure that is to be charged."""
+
+    def __init__(self, attempt: Attempt):
+        self.attempt = attempt
+        super().__init__(f"step {attempt.step.name}, attempt {attempt.claim.attempt}: {attempt.outcome}")
+
+
+class StepRunner:
+    """Runs steps for one worker. `broker` is None where the caller runs the ready steps itself."""
+
+    def __init__(self, pool: Pool, broker: StepBroker | None, tools: ToolCaller, worker_id: UUID, in_flight: InFlight):
+        self.pool = pool
+        self.broker = broker
+        self.in_flight = in_flight
+        self._tools = tools
+        self._worker_id = worker_id
+        self._plan = lru_cache(maxsize=256)(self._load_plan)
+
+    def run_step(self, step: ReadyStep) -> Transition | None:
+        """Runs one attempt; None if the step was not ours to take. Raises AttemptFailed."""
+        claim = claim_step(self.pool, step, self._worker_id, DEFAULT_TIMEOUT_MS)
+        if claim is None:
+            return None
+        planned = self._plan(claim.definition_hash).steps[claim.step_index]
+        with self.in_flight.track(claim.step_id) as cancelled:
+            attempt = attempt_step(claim, planned, self._tools, cancelled)
+            return self._record(attempt)
+
+    def _record(self, attempt: Attempt) -> Transition:
+        match storable(attempt.outcome):
+            case Succeeded() | Skipped() | Cancelled():
+                return advance(self.pool, self.broker, [attempt])[0]
+            case Failed() as failed:
+                raise AttemptFailed(Attempt(attempt.claim, attempt.step, attempt.params, failed))
+            case never:
+                assert_never(never)
+
+    def _load_plan(self, digest: str) -> Plan:
+        rows = run(self.pool, "get_definition", {"hash": digest})
+        if not rows:
+            raise NotFound(f"no definition {digest}")
+        return plan_for(digest, rows[0]["definition"].encode())

@@ -1,0 +1,88 @@
+"""Secrets in step parameters: stored and shown as references, resolved just before the call, blotted out of what comes back.
+
+A parameter {"$secret": "NAME"} names a secret; only the worker knows its value. Pure functions: who looks a name up, and
+where results are stored, is the caller's business.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from persistence.errors import InvalidInput
+
+BLOT = "[redacted]"
+_REFERENCE = "$secret"
+_SHORTEST = 4  # a shorter value would blot out ordinary words
+_TELLING_KEY = re.compile(
+    r"passw(or)?d|passphrase|secret|token|authorization|api[-_]?key|apikey|cookie|credential|private[-_]?key|access[-_]?key",
+    re.IGNORECASE,
+)
+_PAGING_KEY = re.compile(r"page|next|prev|continuation|cursor|sync", re.IGNORECASE)  # nextPageToken opens no door
+
+
+def resolve_secrets(arguments: Any, lookup: Callable[[str], str | None]) -> Any:
+    """The arguments with every {"$secret": NAME} replaced by its value. Raises InvalidInput naming all unknown ones."""
+    missing: list[str] = []
+    resolved = _resolve(arguments, lookup, missing)
+    if missing:
+        names = ", ".join(sorted(set(missing)))
+        raise InvalidInput(f"no secret is known by the name of {names}: set it where the workers run")
+    return resolved
+
+
+def _resolve(value: Any, lookup: Callable[[str], str | None], missing: list[str]) -> Any:
+    if isinstance(value, dict):
+        name = value.get(_REFERENCE)
+        if len(value) == 1 and isinstance(name, str):
+            found = lookup(name)
+            if found is None:
+                missing.append(name)
+            return found
+        return {key: _resolve(item, lookup, missing) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_resolve(item, lookup, missing) for item in value]
+    return value
+
+
+def secret_names(arguments: Any) -> set[str]:
+    """The names of all secrets the arguments refer to."""
+    names: list[str] = []
+    _resolve(arguments, lambda _: None, names)
+    return set(names)
+
+
+def redact(value: Any, known_secrets: Iterable[str] = ()) -> Any:
+    """A copy of the value without secrets: texts under a telling key, and known secret values wherever they stand.
+
+    References ({"$secret": NAME}) stay: they are what may be seen.
+    """
+    return _redact(value, _pattern(known_secrets), hidden=False)
+
+
+def _pattern(known_secrets: Iterable[str]) -> re.Pattern[str] | None:
+    """Matches any of the values, also as they look inside a JSON text; the longest first, so that none is cut."""
+    known = {secret for secret in known_secrets if len(secret) >= _SHORTEST}
+    known |= {json.dumps(secret)[1:-1] for secret in known} | {json.dumps(s, ensure_ascii=False)[1:-1] for s in known}
+    return re.compile("|".join(map(re.escape, sorted(known, key=len, reverse=True)))) if known else None
+
+
+def _redact(value: Any, known: re.Pattern[str] | None, *, hidden: bool) -> Any:
+    """`hidden`: the value stands under a key that tells it is a secret."""
+    if isinstance(value, str):
+        if hidden and value:
+            return BLOT
+        return known.sub(BLOT, value) if known else value
+    if isinstance(value, list | tuple):
+        return [_redact(item, known, hidden=hidden) for item in value]
+    if isinstance(value, dict):
+        if set(value) == {_REFERENCE}:
+            return value
+        return {_redact(k, known, hidden=False): _redact(item, known, hidden=_tells(k)) for k, item in value.items()}
+    return value
+
+
+def _tells(key: Any) -> bool:
+    return isinstance(key, str) and bool(_TELLING_KEY.search(key)) and not _PAGING_KEY.search(key)

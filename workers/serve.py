@@ -1,0 +1,29 @@
+"""Runs a Dramatiq worker in this process until told to stop: one process, no forks, signals stay with the caller."""
+
+from __future__ import annotations
+
+import dramatiq
+
+from persistence.settings import Settings
+from workers.actor import make_broker
+
+IDLE_MS = 500  # how long an idle thread or consumer sleeps before it looks whether it is to stop
+
+
+class Served:
+    """A running worker. `stop()` lets running steps end within the drain time and hands the rest back."""
+
+    def __init__(self, settings: Settings):
+        self._drain_ms = round(settings.drain_seconds * 1000)
+        self._broker = make_broker(settings)
+        self._worker = dramatiq.Worker(self._broker, worker_threads=settings.threads, worker_timeout=IDLE_MS)
+        self._worker.start()
+
+    def alive(self) -> bool:
+        """Whether every consumer and worker thread runs."""
+        threads = [*self._worker.consumers.values(), *self._worker.workers]
+        return all(thread.is_alive() for thread in threads)
+
+    def stop(self) -> None:
+        self._worker.stop(timeout=self._drain_ms)
+        self._broker.close()
