@@ -70,7 +70,8 @@ def migrate_command(check: bool, print_sql: bool) -> int:
 def _loaded() -> Settings:
     settings = Settings.load()
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("dramatiq").setLevel(max(logging.WARNING, logging.getLogger().level))
+    for chatty in ("dramatiq", "httpx"):  # a line per message and per request
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
     return settings
 
 

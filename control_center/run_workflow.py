@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from orchestrator.validate import validate
 
 from control_center.progress import follow, result_object
 from control_center.read_files import read_document, read_input, read_object
@@ -22,6 +21,7 @@ from orchestrator.broker import StepBroker
 from orchestrator.definition import Workflow
 from orchestrator.recover import Recovery
 from orchestrator.submit import Request, Submitter
+from orchestrator.validate import validate
 from persistence.executions import get_execution_steps, require_execution
 from persistence.pool import open_pool, run
 from persistence.settings import Settings

@@ -25,7 +25,8 @@ PREVIEW = 2000
 def render_execution(execution: DictRow, steps: Sequence[DictRow], events: Sequence[DictRow]) -> Iterator[str]:
     """Lines for a terminal, without colour."""
     status = execution["status"]
-    yield f"{GLYPHS[status]} {execution['title'] or 'execution'} {execution['id']}  {status}  {_span(execution)}"
+    name = execution["title"] or execution["workflow_name"] or "execution"
+    yield f"{GLYPHS[status]} {name} {execution['id']}  {status}  {_span(execution)}"
     yield ""
     yield from render_timeline(execution, steps, events)
     if execution["error"]:

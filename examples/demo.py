@@ -52,7 +52,7 @@ def main() -> int:
 
     say(f"done in {time.monotonic() - started:.1f} s. Next:", prompt="")
     print(f"""\
-  export AFU9_MCP_CONFIG=examples/mcp.json AFU9_DEMO_ROOT=$PWD/{os.path.relpath(folder)}
+  export AFU9_MCP_CONFIG=examples/mcp.json AFU9_DEMO_ROOT={folder.absolute()}
   .venv/bin/afu9 dev                                    # servers, orchestrator and a worker, until Ctrl-C
   .venv/bin/afu9 run examples/flaky.yaml                # a step that fails twice, and one that is skipped
   .venv/bin/afu9 ls

@@ -122,7 +122,7 @@ class StepConsumer(_RedisConsumer):
         try:
             return command(*arguments)
         except redis.RedisError as error:
-            raise ConnectionClosed(error) from None
+            raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]  # as above
 
 
 class StepBroker(RedisBroker):

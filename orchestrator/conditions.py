@@ -1,18 +1,19 @@
 """Decides whether a step runs: `${path}`, an expression in `${…}`, or one around `${…}`.
 
-`${issue.labels[0].name === 'bug'}`, `${issue.state} == "open" && ${count} > 3` and `analysis.has_fix` are all conditions.
-A lone value counts as in JavaScript (see truthy), and so does a path that is an operand of `!`, `&&`, `||` or `?`. Where
-the answer depends on a path that does not exist the condition is false, whatever the operator; `has(path)` asks for it.
+`${issue.labels[0].name === 'bug'}`, `${issue.state} == "open" && ${count} > 3` and `analysis.has_fix` are all
+conditions. A lone value counts as in JavaScript (see truthy), and so does a path that is an operand of `!`, `&&`, `||` or
+`?`. Where the answer depends on a path that does not exist the condition is false, whatever the operator; `has(path)`
+asks for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 from orchestrator.expressions import Expression, compile_expression, truthy
 from orchestrator.paths import EvaluationError, Path, PathNotFound, parse_path, resolve
+from orchestrator.text_cache import cached_by_text
 from orchestrator.tokens import Malformed, Placeholder, split_text
 
 
@@ -49,7 +50,7 @@ class Condition:
             raise ConditionError(self.text, error) from None
 
 
-@lru_cache(maxsize=8192)
+@cached_by_text
 def compile_condition(text: str) -> Condition:
     """Compiles a condition; CEL sees it when it is first used, or checked. Raises Malformed."""
     inner, offset = _unwrap(text)

@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 from cel_expr_python import cel  # type: ignore[import-untyped]  # its stubs lack the py.typed marker
 
+from orchestrator.describe import shown
 from orchestrator.paths import EvaluationError, Path, PathNotFound, resolve
-from orchestrator.rewrite import Rewritten, rewrite
+from orchestrator.rewrite import Rewritten, rewrite, source_position
+from orchestrator.text_cache import cached_by_text
 from orchestrator.tokens import LITERAL_HINT, Malformed
 
 MAX_VALUE_DEPTH = 200
@@ -39,21 +41,25 @@ class ExpressionError(EvaluationError):
 
 
 class Expression:
-    """One expression. `roots`: the top-level names it reads."""
+    """One expression. `roots`: the top-level names it reads. `offset`: where it starts in the text it was cut from."""
 
-    def __init__(self, text: str, rewritten: Rewritten):
+    __slots__ = ("_program", "_rewritten", "offset", "roots", "text")
+
+    def __init__(self, text: str, offset: int, rewritten: Rewritten):
         self.text = text
-        self.roots = frozenset(path.root for _, _, path in rewritten.bindings)
+        self.offset = offset
+        self.roots = frozenset([path.root for _, _, path in rewritten.bindings])
         self._rewritten = rewritten
+        self._program: cel.Expression | None = None
 
     def check(self) -> None:
         """Compiles it. Raises Malformed for what is not CEL."""
-        _ = self._program
+        self._compiled()
 
     def evaluate(self, scope: Mapping[str, Any]) -> Any:
         """Its value as JSON. Raises PathNotFound for a path it needs and does not find, else ExpressionError."""
         try:
-            program = self._program
+            program = self._compiled()
         except Malformed as error:
             raise ExpressionError(str(error)) from None
         data, missing = self._bind(scope)
@@ -62,15 +68,17 @@ class Expression:
             kind = result.type()
             value = result.value() if kind == cel.Type.ERROR else result.plain_value()
         except (RuntimeError, TypeError, ValueError, OverflowError) as error:
-            raise ExpressionError(f"“{_cut(self.text)}” cannot be worked out: {_reason(str(error))}") from None
+            raise ExpressionError(
+                f"“{shown(self.text.strip(), 80)}” cannot be worked out: {_reason(str(error))}"
+            ) from None
         if kind != cel.Type.ERROR:
-            return _as_json(value, _cut(self.text))
+            return _as_json(value, shown(self.text.strip(), 80))
         if missing is not None:
             raise missing
         reason = self._named(_reason(str(value)))
         if any(sign in reason for sign in _ABSENT):
-            raise PathNotFound(_cut(self.text), "", reason)
-        raise ExpressionError(f"“{_cut(self.text)}” cannot be worked out: {reason}{_number_hint(reason)}")
+            raise PathNotFound(shown(self.text.strip(), 80), "", reason)
+        raise ExpressionError(f"“{shown(self.text.strip(), 80)}” cannot be worked out: {reason}{_number_hint(reason)}")
 
     def _bind(self, scope: Mapping[str, Any]) -> tuple[dict[str, Any], PathNotFound | None]:
         """What CEL's variables hold, and the first path that is not there. A missing path stays unbound: CEL then makes
@@ -98,20 +106,22 @@ class Expression:
                     data[name] = value
         return data, missing
 
-    @cached_property
-    def _program(self) -> cel.Expression:
-        count = len(self._rewritten.bindings)
-        try:
-            return _environment(1 << max(count - 1, 7).bit_length()).compile(self._rewritten.cel)
-        except (RuntimeError, TypeError) as error:
-            raise self._malformed(str(error)) from None
+    def _compiled(self) -> cel.Expression:
+        """CEL's program; two threads may both make it, either will do."""
+        if self._program is None:
+            size = 1 << max(len(self._rewritten.bindings) - 1, 7).bit_length()
+            try:
+                self._program = _environment(size).compile(self._rewritten.cel)
+            except (RuntimeError, TypeError) as error:
+                raise self._malformed(str(error)) from None
+        return self._program
 
     def _malformed(self, report: str) -> Malformed:
         found = _COMPILE_ERROR.search(report)
         column = int(found[2]) - 1 if found else 0
         reason = self._named(_reason(found[3] if found else report))
-        position = self._rewritten.source_position(max(column, 0))
-        return Malformed(f"“{_cut(self.text)}” is not an expression: {reason}", position, LITERAL_HINT)
+        position = source_position(self.text, self.offset, max(column, 0))
+        return Malformed(f"“{shown(self.text.strip(), 80)}” is not an expression: {reason}", position, LITERAL_HINT)
 
     def _named(self, reason: str) -> str:
         """The reason with the paths as they were written."""
@@ -119,10 +129,10 @@ class Expression:
         return re.sub(r"afu9_\d+", lambda match: names.get(match[0], match[0]), reason)
 
 
-@lru_cache(maxsize=8192)
+@cached_by_text
 def compile_expression(text: str, offset: int = 0, *, truthiness: bool = False) -> Expression:
     """An expression, not yet given to CEL. For the arguments see rewrite(). Raises Malformed."""
-    return Expression(text.strip(), rewrite(text, offset, truthiness=truthiness))
+    return Expression(text, offset, rewrite(text, offset, truthiness=truthiness))
 
 
 @lru_cache(maxsize=16)
@@ -153,7 +163,7 @@ def _admit(value: Any, path: Path) -> None:
     while layer:
         depth += 1
         if depth > MAX_VALUE_DEPTH:
-            raise ExpressionError(f"${{{path.text}}} is nested deeper than {MAX_VALUE_DEPTH} levels")
+            raise ExpressionError(f"${{{shown(path.text)}}} is nested deeper than {MAX_VALUE_DEPTH} levels")
         below: list[Any] = []
         for item in layer:
             if isinstance(item, Mapping):
@@ -162,7 +172,7 @@ def _admit(value: Any, path: Path) -> None:
                 below.extend(item)
             elif isinstance(item, int) and item not in _INT64:
                 raise ExpressionError(
-                    f"${{{path.text}}} holds a whole number beyond 64 bits, which cannot be calculated with"
+                    f"${{{shown(path.text)}}} holds a whole number beyond 64 bits, which cannot be calculated with"
                 )
         layer = below
 
@@ -189,11 +199,7 @@ def _reason(report: str) -> str:
         reason = _NOISE.sub("", reason)
     for pattern, words in _PLAINER:
         reason = pattern.sub(words, reason)
-    return reason.strip()
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 80 else text[:79] + "…"
+    return shown(reason.strip(), 200)
 
 
 def _number_hint(reason: str) -> str:

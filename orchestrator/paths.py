@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
+from orchestrator.describe import kind_of, shown
+from orchestrator.text_cache import cached_by_text
 from persistence.errors import Afu9Error
 
 _ROOT = re.compile(r"[^\W\d][\w-]*")
@@ -34,7 +35,7 @@ class PathNotFound(EvaluationError):
     def __init__(self, path: str, missing: str, reason: str):
         self.path = path
         self.missing = missing
-        super().__init__(f"${{{path}}} does not exist: {reason}")
+        super().__init__(f"${{{shown(path, 80)}}} does not exist: {reason}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Path:
     parts: tuple[str, ...]
 
 
-@lru_cache(maxsize=8192)
+@cached_by_text
 def parse_path(text: str) -> Path | None:
     """The path that `text` is, or None if it is something else (a literal, an expression)."""
     text = text.strip()
@@ -94,7 +95,7 @@ def resolve(path: Path, scope: Mapping[str, Any]) -> Any:
 
 
 def _absent_root(root: str, scope: Mapping[str, Any]) -> str:
-    reason = f"nothing is called {_cut(root)} here, there {_listed(scope, 'name')}"
+    reason = f"nothing is called {_named(root)} here, there {_listed(scope, 'name')}"
     return reason + _subtraction_hint(root)
 
 
@@ -102,19 +103,19 @@ def _absent_part(path: Path, depth: int, value: Any) -> str:
     holder = ".".join([path.root, *path.parts[:depth]])
     part = path.parts[depth]
     if value is None:
-        return f"{_cut(holder)} is null, so it has no {_cut(part)}; a variable is null when its step was skipped"
+        return f"{_named(holder)} is null, so it has no {_named(part)}; a variable is null when its step was skipped"
     if isinstance(value, list):
-        return f"{_cut(holder)} is a list of {len(value)}, it has no item {_cut(part)}"
+        return f"{_named(holder)} is a list of {len(value)}, it has no item {_named(part)}"
     if isinstance(value, Mapping):
-        return f"{_cut(holder)} has no {_cut(part)}, it {_listed(value, 'key')}" + _subtraction_hint(part)
-    return f"{_cut(holder)} is {kind_of(value)}, so it has no {_cut(part)}"
+        return f"{_named(holder)} has no {_named(part)}, it {_listed(value, 'key')}" + _subtraction_hint(part)
+    return f"{_named(holder)} is {kind_of(value)}, so it has no {_named(part)}"
 
 
 def _listed(holder: Mapping[str, Any], noun: str) -> str:
     has = "is" if noun == "name" else "has"
     if not holder:
         return f"{has} nothing" if noun == "name" else "is empty"
-    names = [_cut(name) for name in sorted(holder, key=str)]
+    names = [_named(name) for name in sorted(holder, key=str)]
     more = f" and {len(names) - _SHOWN_KEYS} more" if len(names) > _SHOWN_KEYS else ""
     return f"{has} {', '.join(names[:_SHOWN_KEYS])}{more}"
 
@@ -123,24 +124,5 @@ def _subtraction_hint(part: str) -> str:
     return " (to subtract, put spaces around the minus sign)" if "-" in part else ""
 
 
-def _cut(name: object) -> str:
-    text = str(name)
-    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
-
-
-def kind_of(value: Any) -> str:
-    """What sort of JSON value it is, with its article, for a message."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "true or false"
-        case int() | float():
-            return "a number"
-        case str():
-            return "text"
-        case list() | tuple():
-            return "a list"
-        case Mapping():
-            return "an object"
-    return f"a Python {type(value).__name__}"
+def _named(name: object) -> str:
+    return shown(name, _SHOWN_CHARACTERS)

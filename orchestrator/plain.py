@@ -8,25 +8,38 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
-from orchestrator.paths import kind_of
+from orchestrator.describe import kind_of, shown
+from persistence.errors import Fault
 
 MAX_DEPTH = 100
+MAX_IMPURITIES = 100  # the rest is of the same kind
 
 Location = tuple[str | int, ...]
-Finding = tuple[Location, str, str]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+class Finding(NamedTuple):
+    """A fault before its location is written as a pointer. `blocks`: nothing else can be said about the document."""
+
+    location: Location
+    message: str
+    hint: str = ""
+    blocks: bool = False
+
+    def as_fault(self) -> Fault:
+        return Fault(pointer_to(self.location), self.message, self.hint)
+
+
 def find_impurities(document: Any) -> Iterator[Finding]:
-    """(location, message, hint) of everything in `document` that is not plain JSON, in document order."""
+    """Everything in `document` that is not plain JSON, in document order."""
     stack: list[tuple[Location, Any]] = [((), document)]
     while stack:
         location, value = stack.pop()
         if isinstance(value, dict | list) and len(location) > MAX_DEPTH:
-            yield location, f"nested deeper than {MAX_DEPTH} levels", ""
+            yield Finding(location, f"nested deeper than {MAX_DEPTH} levels", blocks=True)
         elif isinstance(value, dict):
             for key in value:
                 yield from _key(location, key)
@@ -36,23 +49,30 @@ def find_impurities(document: Any) -> Iterator[Finding]:
         elif isinstance(value, str):
             yield from _text(location, value)
         elif isinstance(value, float) and not math.isfinite(value):
-            yield location, f"{value} is not a number that JSON knows", "use null or a text"
+            yield Finding(location, f"{value} is not a number that JSON knows", "use null or a text")
         elif not isinstance(value, bool | int | float | None):
-            yield location, f"{kind_of(value)} is not JSON", "use text, numbers, true, false, null, lists and objects"
+            yield Finding(
+                location, f"a Python {type(value).__name__} is not JSON", "use the types that JSON has", blocks=True
+            )
 
 
 def _key(location: Location, key: Any) -> Iterator[Finding]:
-    if not isinstance(key, str):
-        yield location, f"the key {key!r} is {kind_of(key)}, a key is text", "put it in quotation marks"
+    if isinstance(key, str):
+        yield from _text((*location, key), key, "the key holds ")
     else:
-        yield from _text((*location, key), key)
+        message = f"the key {shown(key)} is {kind_of(key)}, not text"
+        yield Finding(location, message, "put it in quotation marks", blocks=True)
 
 
-def _text(location: Location, text: str) -> Iterator[Finding]:
+def _text(location: Location, text: str, prefix: str = "") -> Iterator[Finding]:
     if "\0" in text:
-        yield location, f"a NUL character (\\u0000) at character {text.index(chr(0)) + 1}, which PostgreSQL cannot store", ""
+        place = text.index("\0") + 1
+        yield Finding(
+            location, f"{prefix}a NUL character (\\u0000) at character {place}, which PostgreSQL cannot store"
+        )
     if not text.isascii() and (found := _SURROGATE.search(text)):
-        yield location, f"half of a surrogate pair at character {found.start() + 1}, which is not valid Unicode", ""
+        place = found.start() + 1
+        yield Finding(location, f"{prefix}half of a surrogate pair at character {place}, which is not valid Unicode")
 
 
 def pointer_to(location: Iterable[str | int]) -> str:

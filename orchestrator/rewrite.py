@@ -10,8 +10,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Literal
+from itertools import accumulate, pairwise
+from typing import Literal, NamedTuple
 
 from orchestrator.paths import Path, make_path, parse_path, unquote
 from orchestrator.tokens import MAX_NESTING, Malformed, Token, split_text, tokenise
@@ -31,18 +31,11 @@ _EDGE_BEFORE = _LOGICAL_BEFORE | {"", "(", "?", ":", ",", "["}
 _EDGE_AFTER = _LOGICAL_AFTER | {"", ")", ":", ",", "]"}
 
 
-@dataclass(frozen=True, slots=True)
-class Rewritten:
-    """CEL text, and what each of its variables stands for. `origins` pairs positions in `cel` and in the source."""
+class Rewritten(NamedTuple):
+    """CEL text, and what each of its variables stands for."""
 
     cel: str
     bindings: tuple[tuple[str, Use, Path], ...]
-    origins: tuple[tuple[int, int], ...]
-
-    def source_position(self, cel_position: int) -> int:
-        """The position in the source of a position in `cel`."""
-        index = bisect_right(self.origins, cel_position, key=lambda pair: pair[0]) - 1
-        return self.origins[max(index, 0)][1]
 
 
 def rewrite(text: str, offset: int = 0, *, truthiness: bool = False) -> Rewritten:
@@ -50,9 +43,17 @@ def rewrite(text: str, offset: int = 0, *, truthiness: bool = False) -> Rewritte
     false themselves. `offset` is where `text` starts in the text that positions count in. Raises Malformed."""
     writer = _Writer(list(_flatten(text, offset, 0)), truthiness)
     writer.write()
-    bindings = tuple((name, use, path) for (use, path), name in writer.names.items())
-    end = (writer.length, offset + len(text.rstrip()))
-    return Rewritten("".join(writer.pieces), bindings, (*writer.origins, end))
+    bindings = tuple([(name, use, path) for (use, path), name in writer.names.items()])
+    return Rewritten("".join(writer.pieces), bindings)
+
+
+def source_position(text: str, offset: int, cel_position: int) -> int:
+    """The position in the source of a position in what rewrite() makes of it."""
+    writer = _Writer(list(_flatten(text, offset, 0)), truthiness=False)
+    writer.write()
+    ends = list(accumulate(len(piece) for piece in writer.pieces))
+    index = bisect_right(ends, cel_position)
+    return writer.starts[index] if index < len(ends) else offset + len(text.rstrip())
 
 
 def _flatten(text: str, offset: int, nesting: int) -> Iterator[Token]:
@@ -104,10 +105,9 @@ class _Writer:
     truthiness: bool
     at: int = 0
     depth: int = 0
-    length: int = 0
     after_operand: bool = False
     pieces: list[str] = field(default_factory=list)
-    origins: list[tuple[int, int]] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
     names: dict[tuple[Use, Path], str] = field(default_factory=dict)
     locals: list[tuple[int, str]] = field(default_factory=list)
 
@@ -137,8 +137,7 @@ class _Writer:
 
     def _put(self, text: str, token: Token) -> None:
         self.pieces.append(" " + text if token.spaced else text)
-        self.origins.append((self.length + token.spaced, token.start))
-        self.length += len(self.pieces[-1])
+        self.starts.append(token.start)
 
     def _copy(self, count: int) -> None:
         for token in self.tokens[self.at : self.at + count]:

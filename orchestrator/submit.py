@@ -11,7 +11,7 @@ from orchestrator.broker import StepBroker
 from orchestrator.definition import Workflow
 from orchestrator.plan import definition_hash, plan, stored_definition, stored_plan
 from orchestrator.push import push_steps
-from persistence.errors import Afu9Error
+from persistence.errors import InvalidInput
 from persistence.ids import time_ordered_uuid
 from persistence.pool import Pool
 from persistence.transitions import Submitted, register_definition, submit_executions
@@ -59,7 +59,7 @@ class Submitter:
 def _row(request: Request) -> dict[str, Any]:
     context = {key: value for key, value in request.context.items() if key != "input"}
     if not isinstance(context.get("variables", {}), Mapping):
-        raise Afu9Error("the context's `variables` must be an object")
+        raise InvalidInput("the context's `variables` must be an object")
     return {
         "id": str(request.id),
         "input": request.input,

@@ -7,13 +7,14 @@ they are and everything else as compact JSON. `$${` stands for a literal `${`; a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 from typing import Any
 
-from orchestrator.expressions import ExpressionError, as_text, compile_expression
+from orchestrator.expressions import Expression, ExpressionError, as_text, compile_expression
 from orchestrator.paths import EvaluationError, PathNotFound, parse_path, resolve
+from orchestrator.text_cache import cached_by_text
 from orchestrator.tokens import LITERAL_HINT, Malformed, Placeholder, split_text
 
 __all__ = ["EvaluationError", "ExpressionError", "PathNotFound", "Template", "compile_template", "compile_text"]
@@ -28,6 +29,12 @@ class Template:
 
     roots: frozenset[str]
     _render: Callable[[Scope], Any]
+    _expressions: tuple[Expression, ...] = ()
+
+    def check(self) -> None:
+        """Compiles its expressions to the end. Raises Malformed."""
+        for expression in self._expressions:
+            expression.check()
 
     def render(self, scope: Scope) -> Any:
         """The value with everything filled in: new lists and dicts, but values from the scope are not copied.
@@ -38,42 +45,64 @@ class Template:
 
 
 def compile_template(value: Any) -> Template:
-    """Compiles any JSON value, nested at most 100 levels. Raises Malformed; its position counts in the text at fault."""
+    """Compiles any JSON value, at most 100 levels deep. Raises Malformed; its position counts in the text at fault."""
     if isinstance(value, str):
         return compile_text(value)
     if isinstance(value, Mapping):
-        members = {key: compile_template(member) for key, member in value.items()}
-        return Template(_roots(members.values()), lambda scope: {k: m.render(scope) for k, m in members.items()})
-    if isinstance(value, list | tuple):
-        items = [compile_template(item) for item in value]
-        return Template(_roots(items), lambda scope: [item.render(scope) for item in items])
-    return Template(_NOTHING, lambda _: value)
+        members = [(key, compile_template(member)) for key, member in value.items() if not _is_literal(member)]
+        return _join([made for _, made in members], partial(_fill, dict, value, members))
+    if isinstance(value, list):
+        items = [(index, compile_template(item)) for index, item in enumerate(value) if not _is_literal(item)]
+        return _join([made for _, made in items], partial(_fill, list, value, items))
+    return Template(_NOTHING, partial(_literal, value))
 
 
 def compile_text(text: str) -> Template:
     """Compiles one text. Raises Malformed."""
-    return _compile_text(text) if "${" in text else Template(_NOTHING, lambda _: text)
+    return _compile_text(text) if "${" in text else Template(_NOTHING, partial(_literal, text))
 
 
-@lru_cache(maxsize=8192)
+@cached_by_text
 def _compile_text(text: str) -> Template:
-    pieces = [_compile_piece(piece) for piece in split_text(text)]
-    if len(pieces) == 1:
-        return pieces[0]
-    return Template(_roots(pieces), lambda scope: "".join([as_text(piece.render(scope)) for piece in pieces]))
+    pieces = [piece if isinstance(piece, str) else _compile_placeholder(piece) for piece in split_text(text)]
+    match pieces:
+        case [Template() as whole]:
+            return whole
+        case [str() as literal]:
+            return Template(_NOTHING, partial(_literal, literal))
+    return _join([piece for piece in pieces if isinstance(piece, Template)], partial(_concatenate, pieces))
 
 
-def _compile_piece(piece: str | Placeholder) -> Template:
-    if isinstance(piece, str):
-        return Template(_NOTHING, lambda _: piece)
-    if not piece.inner.strip():
-        raise Malformed("${} names nothing", piece.start - 2, LITERAL_HINT)
-    path = parse_path(piece.inner)
+def _compile_placeholder(placeholder: Placeholder) -> Template:
+    if not placeholder.inner.strip():
+        raise Malformed("${} names nothing", placeholder.start - 2, LITERAL_HINT)
+    path = parse_path(placeholder.inner)
     if path is not None:
-        return Template(frozenset({path.root}), lambda scope: resolve(path, scope))
-    expression = compile_expression(piece.inner, piece.start)
-    return Template(expression.roots, expression.evaluate)
+        return Template(frozenset({path.root}), partial(resolve, path))
+    expression = compile_expression(placeholder.inner, placeholder.start)
+    return Template(expression.roots, expression.evaluate, (expression,))
 
 
-def _roots(templates: Any) -> frozenset[str]:
-    return _NOTHING.union(*[template.roots for template in templates])
+def _is_literal(value: Any) -> bool:
+    return "${" not in value if isinstance(value, str) else not isinstance(value, Mapping | list)
+
+
+def _literal(value: Any, _scope: Scope) -> Any:
+    return value
+
+
+def _fill(new: Callable[[Any], Any], value: Any, parts: Iterable[tuple[Any, Template]], scope: Scope) -> Any:
+    """A copy of a list or an object in which the parts that are not literal are filled in."""
+    made = new(value)
+    for place, template in parts:
+        made[place] = template.render(scope)
+    return made
+
+
+def _concatenate(pieces: Iterable[str | Template], scope: Scope) -> str:
+    return "".join([piece if isinstance(piece, str) else as_text(piece.render(scope)) for piece in pieces])
+
+
+def _join(parts: Iterable[Template], render: Callable[[Scope], Any]) -> Template:
+    roots = _NOTHING.union(*[part.roots for part in parts])
+    return Template(roots, render, tuple([expression for part in parts for expression in part._expressions]))

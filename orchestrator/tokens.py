@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from orchestrator.describe import shown
 from persistence.errors import Afu9Error
 
 MAX_EXPRESSION = 20_000  # characters
@@ -17,17 +18,17 @@ MAX_NESTING = 8  # a `${` inside the expression of another
 
 LITERAL_HINT = "for the text ${ itself write $${"
 
-_SIMPLE = re.compile(r"\$\{([\w\s.\[\]-]*)\}")
+_SIMPLE = re.compile(r"\$\{[^{}'\"/]*\}")  # nothing in it can hide the closing brace
 _TOKEN = re.compile(
     r"""
-      (?P<space> \s+ | //[^\n]* )
+      (?P<name> (?![bBrR]{1,2}["']) [^\W\d]\w* )
+    | (?P<operator> ===|!==|==|!=|<=|>=|&&|\|\||/(?!/)|\.(?!\d)|[-+*%!<>=?:,()\[\]{}] )
+    | (?P<space> \s+ | //[^\n]* )
+    | (?P<number> 0[xX][0-9a-fA-F]+[uU]? | (?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?[uU]? )
     | (?P<string> (?:[bB]?[rR]|[rR][bB]) (?: \"{3}.*?\"{3} | '{3}.*?'{3} | \"[^\"\n]*\" | '[^'\n]*' )
         | [bB]? (?: \"{3}(?:[^\\]|\\.)*?\"{3} | '{3}(?:[^\\]|\\.)*?'{3}
                   | \"(?!\"\")(?:[^\"\\\n]|\\.)*\" | '(?!'')(?:[^'\\\n]|\\.)*' ) )
-    | (?P<number> 0[xX][0-9a-fA-F]+[uU]? | (?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?[uU]? )
-    | (?P<name> [^\W\d]\w* )
     | (?P<open> \$\{ )
-    | (?P<operator> ===|!==|==|!=|<=|>=|&&|\|\||[-+*/%!<>=?:.,()\[\]{}] )
     """,
     re.X | re.S,
 )
@@ -103,7 +104,7 @@ def _end_of(text: str, opening: int) -> int:
             raise Malformed(f"the expression is longer than {MAX_EXPRESSION:,} characters", opening)
     if position == len(text):
         raise Malformed("${ is not closed by a }", opening, LITERAL_HINT)
-    raise Malformed(f"{_shown(text[position])} does not belong in an expression", position, _hint(text[position]))
+    raise Malformed(f"“{shown(text[position])}” does not belong in an expression", position, _hint(text[position]))
 
 
 def tokenise(text: str, offset: int = 0) -> Iterator[Token]:
@@ -114,7 +115,9 @@ def tokenise(text: str, offset: int = 0) -> Iterator[Token]:
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None:
-            raise Malformed(f"{_shown(text[position])} does not belong in an expression", offset + position)
+            raise Malformed(
+                f"“{shown(text[position])}” does not belong in an expression", offset + position, _hint(text[position])
+            )
         end = match.end()
         if match.lastgroup == "open":
             end = _end_of(text, position)
@@ -124,10 +127,6 @@ def tokenise(text: str, offset: int = 0) -> Iterator[Token]:
             yield Token(str(match.lastgroup), match.group(), offset + position, spaced)
         spaced = match.lastgroup == "space"
         position = end
-
-
-def _shown(character: str) -> str:
-    return f"“{character}”" if character.isprintable() else f"U+{ord(character):04X}"
 
 
 def _hint(character: str) -> str:

@@ -52,3 +52,18 @@ def _find(value: Any, wanted: Callable[[Any], bool], pointer: str = "") -> str |
         if (found := _find(child, wanted, f"{pointer}/{key}")) is not None:
             return found
     return None
+
+
+def decode_json(text: str | bytes) -> Any:
+    """The value of JSON text, integers of any size exact. Raises ValueError, also for NaN, Infinity, invalid UTF-8 and
+    nesting too deep to read."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not valid UTF-8 (byte {error.start})") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")

@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     threads: int = Field(16, validation_alias="AFU9_THREADS", ge=1, le=512)
     heartbeat_seconds: Seconds = Field(5, validation_alias="AFU9_HEARTBEAT_SECONDS")
     lease_seconds: Seconds = Field(30, validation_alias="AFU9_LEASE_SECONDS")
-    dispatch_seconds: Seconds = Field(1, validation_alias="AFU9_DISPATCH_SECONDS")
+    dispatch_seconds: Seconds = Field(0.25, validation_alias="AFU9_DISPATCH_SECONDS")
     reap_seconds: Seconds = Field(5, validation_alias="AFU9_REAP_SECONDS")
     drain_seconds: Seconds = Field(25, validation_alias="AFU9_DRAIN_SECONDS")
     max_lost: int = Field(3, validation_alias="AFU9_MAX_LOST", ge=1, le=100)

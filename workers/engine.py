@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from orchestrator.validate import validate
-
 from orchestrator.advance import advance
 from orchestrator.attempt_step import ToolCaller
 from orchestrator.definition import Workflow
 from orchestrator.run_in_memory import StepResult, run_in_memory
 from orchestrator.submit import Request, Submitter
+from orchestrator.validate import validate
 from persistence.errors import Afu9Error
 from persistence.executions import get_execution_steps, require_execution
 from persistence.ids import time_ordered_uuid

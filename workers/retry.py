@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 class RetryMiddleware(Middleware):
     """Increments retry_count, once per failed attempt."""
 
+    actor_options = {"throws"}  # noqa: RUF012  # Dramatiq's name for "this exception is no fault of the program"
+
     def __init__(self, process: WorkerProcess):
         self._process = process
 

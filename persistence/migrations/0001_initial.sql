@@ -168,13 +168,11 @@ $$;
 -- Answers one row per request in order; ready_steps are the roots, at attempt 0.
 CREATE FUNCTION submit_executions(p_hash TEXT, p_requests JSONB, p_workflow UUID DEFAULT NULL)
 RETURNS TABLE (execution_id UUID, created BOOLEAN, ready_steps UUID[]) LANGUAGE plpgsql AS $$
+DECLARE
+  root_of    UUID[];
+  root_steps UUID[];
 BEGIN
-  RETURN QUERY
-  WITH requested AS (
-    SELECT r.position, q.* FROM jsonb_array_elements(p_requests) WITH ORDINALITY r(request, position),
-           jsonb_to_record(r.request) q(id UUID, input JSONB, context JSONB, title TEXT, triggered_by TEXT,
-                                        github_run_id TEXT, idempotency_key TEXT)
-  ), definition AS MATERIALIZED (
+  WITH definition AS MATERIALIZED (
     SELECT d.plan, coalesce((d.definition -> 'config' ->> 'continueOnError')::boolean, false) AS continue_on_error,
            (d.definition -> 'config' ->> 'timeoutMs')::integer * interval '1 millisecond' AS timeout
       FROM workflow_definitions d WHERE d.hash = p_hash
@@ -182,35 +180,40 @@ BEGIN
     SELECT p.* FROM definition d, jsonb_to_recordset(d.plan) p(step_name TEXT, step_index INTEGER, tool TEXT,
            assign TEXT, successors INTEGER[], variable_steps INTEGER[], context_keys TEXT[], max_retries INTEGER,
            timeout_ms INTEGER, needs INTEGER)
-  ), made AS (
+  ), executions AS (
     INSERT INTO workflow_executions AS e (id, workflow_id, status, input, context, title, triggered_by, github_run_id,
                                           idempotency_key, definition_hash, continue_on_error, leaves_left, deadline_at)
     SELECT q.id, p_workflow, 'running', q.input, q.context, q.title, q.triggered_by, q.github_run_id,
            q.idempotency_key, p_hash, d.continue_on_error,
            (SELECT count(*) FROM planned WHERE successors = '{}'), now() + d.timeout
-      FROM requested q, definition d
+      FROM definition d, jsonb_to_recordset(p_requests) q(id UUID, input JSONB, context JSONB, title TEXT,
+           triggered_by TEXT, github_run_id TEXT, idempotency_key TEXT)
     ON CONFLICT DO NOTHING
     RETURNING e.id
   ), steps AS (
     INSERT INTO workflow_steps AS s (id, execution_id, step_name, step_index, status, tool, assign, successors,
                                      variable_steps, context_keys, max_retries, timeout_ms, needs_left, next_run_at,
                                      dispatch_after)
-    SELECT time_ordered_uuid(), m.id, p.step_name, p.step_index, 'pending', p.tool, p.assign, p.successors,
+    SELECT time_ordered_uuid(), e.id, p.step_name, p.step_index, 'pending', p.tool, p.assign, p.successors,
            p.variable_steps, p.context_keys, p.max_retries, p.timeout_ms, p.needs,
            CASE WHEN p.needs = 0 THEN now() END, CASE WHEN p.needs = 0 THEN now() + interval '10 seconds' END
-      FROM made m, planned p
+      FROM executions e, planned p
     RETURNING s.id, s.execution_id, s.needs_left
-  ), roots AS (
-    SELECT s.execution_id, array_agg(s.id) AS ids FROM steps s WHERE s.needs_left = 0 GROUP BY 1
   )
-  SELECT coalesce(m.id, earlier.id), m.id IS NOT NULL, coalesce(roots.ids, '{}')
-    FROM requested q
-    LEFT JOIN made m ON m.id = q.id
-    LEFT JOIN roots ON roots.execution_id = m.id
+  SELECT array_agg(s.execution_id), array_agg(s.id) INTO root_of, root_steps FROM steps s WHERE s.needs_left = 0;
+
+  -- A statement of its own: its snapshot holds the executions that an earlier request, here or elsewhere, has made.
+  RETURN QUERY
+  SELECT e.id, roots.execution IS NOT NULL, coalesce(roots.steps, '{}')
+    FROM jsonb_array_elements(p_requests) WITH ORDINALITY r(request, position)
     LEFT JOIN LATERAL (
-      SELECT e.id FROM workflow_executions e
-       WHERE m.id IS NULL AND (e.id = q.id OR e.idempotency_key = q.idempotency_key) LIMIT 1) earlier ON true
-   ORDER BY q.position;
+      SELECT w.id FROM workflow_executions w WHERE w.id = (r.request ->> 'id')::uuid
+       UNION ALL
+      SELECT w.id FROM workflow_executions w WHERE w.idempotency_key = r.request ->> 'idempotency_key'
+       LIMIT 1) e ON true
+    LEFT JOIN (SELECT x.execution, array_agg(x.step) AS steps FROM unnest(root_of, root_steps) x(execution, step)
+                GROUP BY 1) roots ON roots.execution = e.id AND roots.execution = (r.request ->> 'id')::uuid
+   ORDER BY r.position;
 END $$;
 
 -- pending -> running. Prevents: two workers on one attempt, a step before its time, a step of an execution at rest.

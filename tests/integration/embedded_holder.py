@@ -49,7 +49,8 @@ class Holder:
 
     def endpoints(self) -> Endpoints:
         assert self.process.stdout
-        return Endpoints(**json.loads(self.process.stdout.readline()))
+        found = json.loads(self.process.stdout.readline())
+        return Endpoints(**{**found, "state_dir": Path(found["state_dir"])})
 
     def kill(self) -> None:
         self.process.kill()
@@ -91,15 +92,15 @@ def answers(endpoints: Endpoints) -> bool:
         return False
 
 
-def left_running(*folders: Path) -> list[str]:
-    """The command lines of processes that name one of the folders or work in it."""
-    found = []
+def left_running(*folders: Path) -> dict[int, str]:
+    """The processes whose command line names one of the folders or that work in it."""
+    found = {}
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             where = os.readlink(process / "cwd")
             if command and any(str(folder) in command or where.startswith(str(folder)) for folder in folders):
-                found.append(command)
+                found[int(process.name)] = command
     return found
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -268,12 +269,14 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def fault_server(era: str) -> Iterator[FaultServer]:
-    """A running server of the era; ended with all its threads."""
+def fault_server(era: str, tls: ssl.SSLContext | None = None) -> Iterator[FaultServer]:
+    """A running server of the era, over TLS if a context is given; ended with all its threads."""
     memory = FaultServer(era)
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("BoundHandler", (Handler,), {"memory": memory}))
     server.daemon_threads = True
-    memory.url = f"http://127.0.0.1:{server.server_address[1]}/mcp"
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    memory.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}/mcp"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

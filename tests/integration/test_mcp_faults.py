@@ -139,12 +139,19 @@ def test_a_large_answer_within_the_limit_arrives(server: FaultServer) -> None:
     assert len(outcome.output) == 3_000_000
 
 
-def test_a_nul_character_does_not_reach_the_ledger(client: McpClient) -> None:
-    """PostgreSQL cannot store NUL in jsonb, so it is replaced, also in a text that is JSON itself."""
-    assert client.call("s", "value", {"result": {"structuredContent": {"a\0": ["\0"]}}}) == Succeeded(
-        {"a\ufffd": ["\ufffd"]}
-    )
-    assert client.call("s", "ok", {"a": "\0"}) == Succeeded({"a": "\ufffd"})
+def test_values_arrive_exactly_as_the_server_said_them(client: McpClient) -> None:
+    """Integers of any size and NUL characters are JSON; whether the ledger can hold them is the ledger's question."""
+    text = '{"jsonrpc":"2.0","id":NUMBER,"result":{"structuredContent":{"n":%d,"z":"\\u0000"}}}' % 2**100
+    assert client.call("s", "bytes", {"text": text}) == Succeeded({"n": 2**100, "z": "\0"})
+    assert client.call("s", "ok", {"n": 2**100}) == Succeeded({"n": 2**100})
+
+
+def test_an_error_text_can_be_stored_whatever_a_server_puts_into_it(client: McpClient) -> None:
+    """A text column holds neither NUL nor half a surrogate pair."""
+    content = r'{"isError":true,"content":[{"type":"text","text":"a\u0000b\ud800c"}]}'
+    outcome = client.call("s", "bytes", {"text": '{"jsonrpc":"2.0","id":NUMBER,"result":%s}' % content})
+    assert isinstance(outcome, Failed)
+    assert outcome.message == "a\ufffdb\ufffdc"
 
 
 def test_eight_threads_share_a_client(server: FaultServer, client: McpClient) -> None:

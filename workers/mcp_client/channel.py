@@ -12,13 +12,12 @@ from typing import Any, Protocol
 
 import orjson
 
+from persistence.json_value import InvalidJson, decode_json, encode_json
 from workers.mcp_client.budget import Budget
 from workers.mcp_client.failures import Trouble, of_rpc_error, trouble
-from workers.mcp_client.results import without_nul
 from workers.mcp_client.servers import NOTHING, ServerConfig
 
 _ids = itertools.count(1)
-_ESCAPED_NUL = b"\\u0000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +55,9 @@ def new_request(method: str, params: Mapping[str, Any], config: ServerConfig) ->
     """A request with an id that this process has never used. Raises Trouble if the arguments cannot be sent."""
     number = next(_ids)
     try:
-        body = orjson.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
-    except (TypeError, ValueError) as error:
-        raise trouble("invalid_params", f"the arguments are not JSON: {error}") from error
+        body = encode_json({"jsonrpc": "2.0", "id": number, "method": method, "params": params}).encode()
+    except InvalidJson as error:
+        raise trouble("invalid_params", str(error)) from error
     if len(body) > config.max_request_bytes:
         limit = config.max_request_bytes
         raise trouble(
@@ -74,10 +73,9 @@ def notification(method: str, params: Mapping[str, Any]) -> bytes:
 def parse(raw: bytes, where: str) -> Any:
     """The JSON value in what a server sent: strict, so NaN, Infinity and invalid UTF-8 are refused."""
     try:
-        value = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
+        return decode_json(raw)
+    except ValueError as error:
         raise trouble("invalid_response", f"{where} sent an answer that is not valid JSON: {error}") from error
-    return without_nul(value) if _ESCAPED_NUL in raw else value
 
 
 def answers(message: Any, number: int) -> bool:

@@ -8,6 +8,7 @@ a value.
 from __future__ import annotations
 
 import email.utils
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +22,7 @@ PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR =
 HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED_VERSION, RATE_LIMITED = -32020, -32021, -32022, -32023
 
 _TEXT_LIMIT = 2048
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _MAX_RETRY_AFTER = 24 * 3600.0
 _NOT_EXECUTED_STATUS = frozenset({425, 429})
 _UNKNOWN_STATUS = frozenset({408, 500, 502, 503, 504})
@@ -49,8 +51,8 @@ def trouble(kind: str, message: str, failure: FailureClass = "definite", retry_a
 
 
 def clip(text: str, limit: int = _TEXT_LIMIT) -> str:
-    """Text of a server, fit for an error column: bounded, and without NUL, which PostgreSQL cannot store."""
-    text = text.replace("\0", "\ufffd")
+    """Text of a server, fit for an error column: bounded, and without NUL and lone surrogates, which PostgreSQL refuses."""
+    text = _UNSTORABLE.sub("\ufffd", text)
     return text if len(text) <= limit else text[:limit] + f" … ({len(text)} characters)"
 
 

@@ -68,6 +68,7 @@ class InterruptibleStream(httpcore.NetworkStream):
         try:
             budget = budget.part(budget.connect_timeout)
             secure = ssl_context.wrap_socket(self._sock, server_hostname=server_hostname, do_handshake_on_connect=False)
+            self._sock = secure  # the plain socket is an empty shell now: close() must end this one
             while True:
                 secure.settimeout(budget.slice())
                 try:
@@ -119,7 +120,7 @@ class InterruptibleBackend(httpcore.NetworkBackend):
         host: str,
         port: int,
         timeout: float | None = None,
-        local_address: str | None = None,  # noqa: ARG002 (the interface of httpcore)
+        local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
         budget = _budget(timeout)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from orchestrator.outcome import Failed, Succeeded
+from persistence.json_value import decode_json, encode_json
 from workers.mcp_client.failures import clip, trouble
 
 _SERVER_IDENTITY = "io.modelcontextprotocol/serverInfo"  # one known server puts a picture in it on every answer
@@ -55,10 +55,9 @@ def output_of(result: Mapping[str, Any]) -> Any:
 def parsed_text(text: str) -> Any:
     """The JSON value the text holds, else the text."""
     try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        return decode_json(text)
+    except ValueError:
         return text
-    return without_nul(value) if "\\u0000" in text else value
 
 
 def _block(block: Any) -> Any:
@@ -95,7 +94,7 @@ def error_text(content: Any, output: Any) -> str:
     """The sentence of an isError result: its text blocks, else its output as JSON."""
     blocks = content if isinstance(content, list) else []
     texts = [b["text"] for b in blocks if isinstance(b, dict) and isinstance(b.get("text"), str)]
-    said = "\n".join(texts) or orjson.dumps(output, default=str).decode()
+    said = "\n".join(texts) or json.dumps(output, ensure_ascii=False)
     return clip(said.strip() or "the tool failed without saying why")
 
 
@@ -107,18 +106,7 @@ def _meta(result: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 def cap_output(output: Any, limit: int = 256 * 1024) -> Any:
     """The output, or a marker with size and SHA-256 of its JSON if that is larger than `limit` bytes."""
-    text = orjson.dumps(output)
+    text = encode_json(output, what="the tool's result").encode()
     if len(text) <= limit:
         return output
     return {"truncated": True, "size": len(text), "sha256": hashlib.sha256(text).hexdigest()}
-
-
-def without_nul(value: Any) -> Any:
-    """The value with every NUL character replaced by U+FFFD: valid JSON, but PostgreSQL's jsonb cannot hold it."""
-    if isinstance(value, str):
-        return value.replace("\0", "\ufffd")
-    if isinstance(value, list):
-        return [without_nul(item) for item in value]
-    if isinstance(value, dict):
-        return {without_nul(key): without_nul(item) for key, item in value.items()}
-    return value

@@ -78,8 +78,8 @@ class StdioChannel:
         params: Mapping[str, Any],
         budget: Budget,
         *,
-        headers: Mapping[str, str] = NOTHING,  # noqa: ARG002 (HTTP only)
-        session: bool = False,  # noqa: ARG002 (a child always is one)
+        headers: Mapping[str, str] = NOTHING,
+        session: bool = False,
     ) -> Reply:
         number, body = new_request(method, params, self.config)
         waiting = _Waiting()
@@ -110,9 +110,9 @@ class StdioChannel:
         self,
         method: str,
         params: Mapping[str, Any],
-        budget: Budget,  # noqa: ARG002 (the writer thread waits, not the caller)
+        budget: Budget,
         *,
-        headers: Mapping[str, str] = NOTHING,  # noqa: ARG002
+        headers: Mapping[str, str] = NOTHING,
     ) -> None:
         self._send(notification(method, params))
 

@@ -1,0 +1,58 @@
+"""Secrets go into a call and come out of nothing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from persistence.errors import InvalidInput
+from workers.secrets import redact, resolve_secrets, secret_names
+
+SECRET = 'p4ss"wörd\nline'
+
+
+def test_references_are_resolved_anywhere_and_the_original_stays() -> None:
+    """Nested in objects and lists; the stored arguments keep the reference."""
+    arguments = {"auth": {"$secret": "A"}, "list": [{"$secret": "B"}, 1], "not": {"$secret": "A", "more": 1}}
+    resolved = resolve_secrets(arguments, {"A": "a", "B": "b"}.get)
+    assert resolved == {"auth": "a", "list": ["b", 1], "not": {"$secret": "A", "more": 1}}
+    assert arguments["auth"] == {"$secret": "A"}
+    assert secret_names(arguments) == {"A", "B"}
+
+
+def test_all_unknown_names_are_reported_at_once() -> None:
+    """One message names every missing secret."""
+    with pytest.raises(InvalidInput, match="X, Y"):
+        resolve_secrets({"a": {"$secret": "Y"}, "b": [{"$secret": "X"}]}, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["password", "Passwd", "client_secret", "Authorization", "api_key", "apiKey", "X-API-Key", "Cookie", "githubToken"],
+)
+def test_telling_keys_hide_their_texts(key: str) -> None:
+    """Under such a key no text is shown, also inside a list; a number may stay."""
+    assert redact({key: "abc"}) == {key: "[redacted]"}
+    assert redact({key: ["abc", {"x": "y"}]}) == {key: ["[redacted]", {"x": "y"}]}
+    assert redact({key: 5}) == {key: 5}
+    assert redact({key: {"$secret": "NAME"}}) == {key: {"$secret": "NAME"}}
+
+
+def test_paging_tokens_stay() -> None:
+    """Workflows need them, and they open no door."""
+    assert redact({"nextPageToken": "abc", "total_tokens": 7}) == {"nextPageToken": "abc", "total_tokens": 7}
+
+
+def test_known_values_are_blotted_out_wherever_they_stand() -> None:
+    """In texts, keys, and in JSON inside a text, where quotes and line breaks look different."""
+    known = [SECRET, "t0ken", "abc"]
+    assert redact({"t0ken": f"x {SECRET} y"}, known) == {"[redacted]": "x [redacted] y"}
+    assert SECRET not in redact(json.dumps({"env": SECRET}), known)
+    assert "wörd" not in redact(json.dumps({"env": SECRET}, ensure_ascii=False), known)
+    assert redact("abc is too short to be a secret", known) == "abc is too short to be a secret"
+
+
+def test_the_longer_of_two_secrets_wins() -> None:
+    """A secret that begins with another must not leave its tail behind."""
+    assert redact("key-1234-5678", ["key-1234", "key-1234-5678"]) == "[redacted]"
