@@ -17,7 +17,7 @@ def cached_by_text(compile_: Callable[Concatenate[str, P], T]) -> Callable[Conca
     """Caches a pure function of a text. The least recently used results leave."""
     cached: Any = lru_cache(maxsize=KEPT_TEXTS)(compile_)
 
-    def look_up(text: str, *args: P.args, **kwargs: P.kwargs) -> T:
+    def look_up(text: str, /, *args: P.args, **kwargs: P.kwargs) -> T:
         result: T = (cached if len(text) <= KEPT_LENGTH else compile_)(text, *args, **kwargs)
         return result
 

@@ -64,18 +64,8 @@ class Postgres(Server):
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700, parents=True)
         self.account.give(new)
-        command = [
-            f"{self.programs}/initdb",
-            "-D",
-            str(new),
-            "--no-locale",
-            "-E",
-            "UTF8",
-            "-A",
-            "trust",
-            "-U",
-            "postgres",
-        ]
+        words = ["--no-locale", "--encoding=UTF8", "--auth=trust", "--username=postgres"]
+        command = [f"{self.programs}/initdb", f"--pgdata={new}", *words]
         initdb = self.launch(command if self.places.durable else [*command, "--no-sync"])
         if initdb.wait() != 0:
             raise self.unavailable(f"could not make a cluster in {self.data}")

@@ -11,6 +11,7 @@ import json
 import socket
 import ssl
 import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -268,12 +269,21 @@ class Handler(BaseHTTPRequestHandler):
         self.stream(self.event(self.answer("resumed")))
 
 
+class Server(ThreadingHTTPServer):
+    """Clients that hang up are part of the tests."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def fault_server(era: str, tls: ssl.SSLContext | None = None) -> Iterator[FaultServer]:
     """A running server of the era, over TLS if a context is given; ended with all its threads."""
     memory = FaultServer(era)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("BoundHandler", (Handler,), {"memory": memory}))
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", 0), type("BoundHandler", (Handler,), {"memory": memory}))
     if tls is not None:
         server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     memory.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}/mcp"

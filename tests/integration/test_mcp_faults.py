@@ -141,7 +141,8 @@ def test_a_large_answer_within_the_limit_arrives(server: FaultServer) -> None:
 
 def test_values_arrive_exactly_as_the_server_said_them(client: McpClient) -> None:
     """Integers of any size and NUL characters are JSON; whether the ledger can hold them is the ledger's question."""
-    text = '{"jsonrpc":"2.0","id":NUMBER,"result":{"structuredContent":{"n":%d,"z":"\\u0000"}}}' % 2**100
+    value = '{"n":1267650600228229401496703205376,"z":"\\u0000"}'
+    text = '{"jsonrpc":"2.0","id":NUMBER,"result":{"structuredContent":' + value + "}}"
     assert client.call("s", "bytes", {"text": text}) == Succeeded({"n": 2**100, "z": "\0"})
     assert client.call("s", "ok", {"n": 2**100}) == Succeeded({"n": 2**100})
 
@@ -149,7 +150,7 @@ def test_values_arrive_exactly_as_the_server_said_them(client: McpClient) -> Non
 def test_an_error_text_can_be_stored_whatever_a_server_puts_into_it(client: McpClient) -> None:
     """A text column holds neither NUL nor half a surrogate pair."""
     content = r'{"isError":true,"content":[{"type":"text","text":"a\u0000b\ud800c"}]}'
-    outcome = client.call("s", "bytes", {"text": '{"jsonrpc":"2.0","id":NUMBER,"result":%s}' % content})
+    outcome = client.call("s", "bytes", {"text": '{"jsonrpc":"2.0","id":NUMBER,"result":' + content + "}"})
     assert isinstance(outcome, Failed)
     assert outcome.message == "a\ufffdb\ufffdc"
 

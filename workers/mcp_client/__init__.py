@@ -4,6 +4,7 @@ Read on: client.py (the surface), peer.py (a server), detect.py (which protocol)
 (the two transports), failures.py (what a failure means), results.py (what a step stores).
 """
 
+from workers.mcp_client.call import new_traceparent
 from workers.mcp_client.client import McpClient
 from workers.mcp_client.health import ServerHealth
 from workers.mcp_client.load import load_servers
@@ -11,4 +12,12 @@ from workers.mcp_client.results import cap_output
 from workers.mcp_client.retry import retry_is_safe
 from workers.mcp_client.servers import ServerConfig
 
-__all__ = ["McpClient", "ServerConfig", "ServerHealth", "cap_output", "load_servers", "retry_is_safe"]
+__all__ = [
+    "McpClient",
+    "ServerConfig",
+    "ServerHealth",
+    "cap_output",
+    "load_servers",
+    "new_traceparent",
+    "retry_is_safe",
+]

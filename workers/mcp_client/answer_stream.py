@@ -5,12 +5,12 @@ Everything that is not the answer is passed over, except a request of the server
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import httpx
-import orjson
 
 from workers.mcp_client.budget import Budget, CallCancelled, DeadlinePassed, spending
 from workers.mcp_client.channel import answers, parse, parts_of
@@ -88,7 +88,7 @@ class AnswerStream:
     def _answer_server(self, request: dict[str, Any]) -> None:
         """A ping is answered, anything else refused: a server left without answer would wait until our deadline."""
         with suppress(Trouble):
-            self._channel.send(orjson.dumps(answer_to(request)), self._headers, self._budget)
+            self._channel.send(answer_to(request), self._headers, self._budget)
 
     def _drain(self, chunks: Iterator[bytes]) -> None:
         """Read to the end of a stream that ends with its answer; one that keeps it open is waited for once."""
@@ -104,10 +104,10 @@ class AnswerStream:
             pass
 
 
-def answer_to(request: Mapping[str, Any]) -> dict[str, Any]:
+def answer_to(request: Mapping[str, Any]) -> bytes:
     """What this client says to a server's own request: it is alive, and it offers nothing."""
     head = {"jsonrpc": "2.0", "id": request.get("id")}
     if request.get("method") == "ping":
-        return head | {"result": {}}
+        return json.dumps(head | {"result": {}}).encode()
     refusal = f"this client does not offer {request.get('method')}"
-    return head | {"error": {"code": METHOD_NOT_FOUND, "message": refusal}}
+    return json.dumps(head | {"error": {"code": METHOD_NOT_FOUND, "message": refusal}}).encode()

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import orjson
-
 from persistence.json_value import InvalidJson, decode_json, encode_json
 from workers.mcp_client.budget import Budget
 from workers.mcp_client.failures import Trouble, of_rpc_error, trouble
@@ -67,7 +65,7 @@ def new_request(method: str, params: Mapping[str, Any], config: ServerConfig) ->
 
 
 def notification(method: str, params: Mapping[str, Any]) -> bytes:
-    return orjson.dumps({"jsonrpc": "2.0", "method": method, "params": params})
+    return encode_json({"jsonrpc": "2.0", "method": method, "params": params}).encode()
 
 
 def parse(raw: bytes, where: str) -> Any:

@@ -117,10 +117,12 @@ class Child:
         with selectors.DefaultSelector() as selector:
             selector.register(stdout, selectors.EVENT_READ, Lines(self._limit, self._on_line))
             selector.register(stderr, selectors.EVENT_READ, Lines(4096, self._keep_error))
-            while stdout in (key.fileobj for key in selector.get_map().values()) and not self._pump(selector):
-                pass
-            self._outbox.put(None)
-            self._finish(selector)
+            try:
+                while stdout in (key.fileobj for key in selector.get_map().values()) and not self._pump(selector):
+                    pass
+            finally:
+                self._outbox.put(None)
+                self._finish(selector)
         stdout.close()
         stderr.close()
         self.ended.set()
@@ -162,6 +164,8 @@ class Child:
 
     def _exited(self) -> bool:
         """Whether the process has ended; it stays a zombie, so that its group's number stays ours."""
+        if not hasattr(os, "waitid"):  # macOS before Python 3.13
+            return self.process.poll() is not None
         return os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 

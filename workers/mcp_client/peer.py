@@ -102,6 +102,7 @@ class StdioPeer:
         self._places = _Places(config.max_inflight)
         self._running: Flight[tuple[StdioChannel, Era]] = Flight()
         self._channels: list[StdioChannel] = []
+        self._closed = False
 
     @contextmanager
     def use(self, budget: Budget) -> Iterator[Era]:
@@ -112,6 +113,7 @@ class StdioPeer:
             yield era
 
     def begin_close(self) -> None:
+        self._closed = True
         for channel in self._channels:
             channel.end()
 
@@ -125,6 +127,9 @@ class StdioPeer:
         if not self._channels:
             self._channels.append(StdioChannel.open(self._config, self._launcher(), budget))
         channel = self._channels[-1]
+        if self._closed:  # close() came while the child was started, and may not have seen it
+            channel.end()
+            raise trouble("transport", "the client is closed", "not_executed")
         try:
             return channel, detect(channel, budget)
         except Trouble as error:

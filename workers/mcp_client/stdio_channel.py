@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-import orjson
-
 from workers.mcp_client.answer_stream import answer_to
 from workers.mcp_client.budget import Budget, CallCancelled, DeadlinePassed
 from workers.mcp_client.channel import Reply, new_request, notification, parse, parts_of, result_of, timed_out
@@ -22,8 +20,8 @@ from workers.mcp_client.failures import Trouble, clip, trouble
 from workers.mcp_client.launch import Launcher
 from workers.mcp_client.servers import NOTHING, ServerConfig
 
-_ID_AT_START = re.compile(rb'\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*"?(\d+)')
-_ID_AT_END = re.compile(rb'"id"\s*:\s*"?(\d+)"?\s*(?:,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?\}\s*$')
+_ID_AT_START = re.compile(rb'\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*"?(\d{1,18})')
+_ID_AT_END = re.compile(rb'"id"\s*:\s*"?(\d{1,18})"?\s*(?:,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?\}\s*$')
 _STOP_GRACE_SECONDS = 1.5
 
 
@@ -165,7 +163,7 @@ class StdioChannel:
     def _deliver(self, message: dict[str, Any]) -> None:
         if "method" in message:
             if message.get("id") is not None:
-                self._send(orjson.dumps(answer_to(message)))
+                self._send(answer_to(message))
             return
         with self._lock:
             waiting = self._waiting.pop(_number(message.get("id")), None)
