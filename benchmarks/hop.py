@@ -74,8 +74,14 @@ def measure(settings: Settings) -> dict[str, object]:
     return results
 
 
+def reachable(folder: str) -> Path:
+    """As root, PostgreSQL runs under another account and must reach its data."""
+    Path(folder).chmod(0o711)
+    return Path(folder)
+
+
 def main() -> None:
-    with tempfile.TemporaryDirectory(prefix="afu9-bench-") as folder, open_embedded(Path(folder)) as endpoints:
+    with tempfile.TemporaryDirectory(prefix="afu9-bench-") as folder, open_embedded(reachable(folder)) as endpoints:
         migrate(endpoints.database_url)
         config = Path(folder) / "mcp.json"
         noop = {"command": sys.executable, "args": [str(HERE / "noop_server.py")]}

@@ -59,8 +59,7 @@ def open_services(settings: Settings, *, start: bool = True) -> Iterator[Service
         stack.callback(servers.close)
         stack.enter_context(_in_use(state_dir, servers.endpoints.owner))
         endpoints = servers.endpoints
-        if endpoints.owner:
-            migrate(endpoints.database_url)
+        migrate(endpoints.database_url)  # attached too: the owner may not have come so far yet
         located = settings.model_copy(update={"database_url": endpoints.database_url, "redis_url": endpoints.redis_url})
         yield Services(located, "embedded" if endpoints.owner else "attached", endpoints)
 

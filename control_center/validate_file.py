@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import click
-from orchestrator.validate import validate
 
 from control_center.read_files import read_document
+from orchestrator.validate import validate
 from persistence.errors import InvalidDefinition
 from persistence.settings import Settings
 from workers.mcp_client import McpClient

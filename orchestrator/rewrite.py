@@ -204,8 +204,9 @@ class _Writer:
 
     def _is_type(self) -> bool:
         """`type(x) == string`: the name of a type, not a variable that happens to be called so."""
-        beside = self._text(-1) in _EQUALITY or self._text(1) in _EQUALITY
-        return self._uses_type and beside and self._text(0) in _TYPES
+        after_type = self._text(-1) in _EQUALITY and self._text(-2) == ")"
+        before_type = self._text(1) in _EQUALITY and self._text(2) == "type" and self._text(3) == "("
+        return self._text(0) in _TYPES and self._uses_type and (after_type or before_type)
 
     def _take_path(self, start: int) -> tuple[Path, int]:
         """The longest path that starts at token `start`, and how many tokens it takes. A method's name is not part."""

@@ -10,12 +10,11 @@ from functools import lru_cache
 from typing import assert_never
 from uuid import UUID
 
-from orchestrator.plan import Plan, plan_for
-
 from orchestrator.advance import Attempt, advance, storable
 from orchestrator.attempt_step import ToolCaller, attempt_step
 from orchestrator.broker import StepBroker
 from orchestrator.outcome import Cancelled, Failed, Skipped, Succeeded
+from orchestrator.plan import Plan, plan_for
 from persistence.errors import Afu9Error, NotFound
 from persistence.pool import Pool, run
 from persistence.transitions import ReadyStep, Transition, claim_step

@@ -232,6 +232,13 @@ class Handler(BaseHTTPRequestHandler):
         except OSError:
             self.memory.executed.append("trickle was cut")
 
+    def tool_hangs_up(self, arguments: dict[str, Any]) -> None:
+        """Answers, then closes a connection that it seemed to keep, as servers do after some idle seconds."""
+        self.text("ok")
+        self.connection.shutdown(socket.SHUT_RDWR)
+        self.close_connection = True
+        self.memory.released.set()
+
     def tool_reset(self, arguments: dict[str, Any]) -> None:
         self.reset()
 
@@ -263,6 +270,12 @@ class Handler(BaseHTTPRequestHandler):
         """Cuts its stream after one event; the answer is given to a GET that names the event."""
         self.memory.executed.append(f"cut {self.message['id']}")
         self.stream(b"retry: 20\nid: ev-" + str(self.message["id"]).encode() + b"\ndata:\n\n")
+
+    def tool_cut_for_good(self, arguments: dict[str, Any]) -> None:
+        """As resumable, but nobody listens any more."""
+        assert isinstance(self.server, ThreadingHTTPServer)
+        self.server.socket.shutdown(socket.SHUT_RDWR)
+        self.tool_resumable(arguments)
 
     def _resumed(self) -> None:
         self.message = {"id": int(self.headers["last-event-id"].removeprefix("ev-"))}

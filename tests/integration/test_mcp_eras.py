@@ -266,6 +266,14 @@ def test_a_broken_stream_is_resumed() -> None:
         assert server.executed.count("resumable") == 1
 
 
+def test_a_stream_that_cannot_be_resumed_has_an_unknown_outcome() -> None:
+    """A refused connection proves nothing here: the request was sent before."""
+    with fault_server("legacy") as server, client_of(server) as client:
+        outcome = client.call("s", "cut_for_good", {})
+        assert isinstance(outcome, Failed)
+        assert (outcome.kind, outcome.failure) == ("transport", "unknown")
+
+
 def test_nothing_before_the_tool_is_an_unknown_outcome() -> None:
     """A handshake that fails with HTTP 500 or in silence proves that no tool ran."""
 

@@ -155,6 +155,16 @@ def test_an_error_text_can_be_stored_whatever_a_server_puts_into_it(client: McpC
     assert outcome.message == "a\ufffdb\ufffdc"
 
 
+def test_a_connection_that_the_server_closed_while_idle_is_not_used_again(
+    server: FaultServer, client: McpClient
+) -> None:
+    """Otherwise the next call would be lost with an unknown outcome."""
+    for _ in range(3):
+        server.released.clear()
+        assert client.call("s", "hangs_up", {}) == Succeeded("ok")
+        assert server.released.wait(5)
+
+
 def test_eight_threads_share_a_client(server: FaultServer, client: McpClient) -> None:
     """Each thread gets its own answers; one thread's resets do not disturb the others."""
     wrong: list[Any] = []

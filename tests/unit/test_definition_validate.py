@@ -49,7 +49,15 @@ def test_the_originals_are_all_there() -> None:
         {"if": "${x.y[0].z === 'b'}"},
         {"condition": "${x} !== 'b' && size(input.list) > 0"},
         {"retry": {}},
-        {"retry": {"maxAttempts": 10, "backoff": "linear", "backoffMultiplier": 1, "initialDelayMs": 100, "maxDelayMs": 1000}},
+        {
+            "retry": {
+                "maxAttempts": 10,
+                "backoff": "linear",
+                "backoffMultiplier": 1,
+                "initialDelayMs": 100,
+                "maxDelayMs": 1000,
+            }
+        },
         {"retry": {"initialDelayMs": 120_000}},
         {"retry": {"maxAttempts": 3.0, "backoffMultiplier": 1.5}},
         {"timeoutMs": 1, "title": "Würfel", "idempotent": False},
@@ -110,7 +118,12 @@ def test_what_the_language_allows_passes(changes: dict[str, Any]) -> None:
         ({"retry": {"maxAttempts": 2.5}}, "/steps/0/retry/maxAttempts", "whole number, not the number 2.5", ""),
         ({"retry": {"maxAttempts": True}}, "/steps/0/retry/maxAttempts", "whole number, not true", ""),
         ({"retry": {"maxAttempts": "3"}}, "/steps/0/retry/maxAttempts", "whole number, not the text “3”", ""),
-        ({"retry": {"backoff": "expnential"}}, "/steps/0/retry/backoff", "not “expnential”", "did you mean “exponential”?"),
+        (
+            {"retry": {"backoff": "expnential"}},
+            "/steps/0/retry/backoff",
+            "not “expnential”",
+            "did you mean “exponential”?",
+        ),
         ({"retry": {"backoffMultiplier": 0.5}}, "/steps/0/retry/backoffMultiplier", "at least 1, not 0.5", ""),
         ({"retry": {"backoffMultiplier": 10**400}}, "/steps/0/retry/backoffMultiplier", "too large a number", ""),
         ({"retry": {"initialDelayMs": 99}}, "/steps/0/retry/initialDelayMs", "at least 100, not 99", ""),
@@ -222,7 +235,9 @@ def reads(text: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("text", ["${issue.a}", "${input.a}", "${variables.issue.a}", "${repo.a}", "${issue.a + repo.b}"])
+@pytest.mark.parametrize(
+    "text", ["${issue.a}", "${input.a}", "${variables.issue.a}", "${repo.a}", "${issue.a + repo.b}"]
+)
 def test_variables_that_are_there_pass(text: str) -> None:
     """Earlier steps, the input and the context may be read, whether the context is known or not."""
     validate(reads(text))

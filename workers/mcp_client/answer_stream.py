@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _RESUMES = 2
 _DRAIN_SECONDS = 0.01
+_OPEN_STREAMS = 3
 
 
 class AnswerStream:
@@ -49,7 +50,7 @@ class AnswerStream:
         except EventTooLarge as error:
             raise channel.too_large() from error
         except httpx.TransportError:
-            if not (self._session and reader.last_id):
+            if not (self._session and (reader.last_id or self._last_id)):
                 raise
         self._last_id = reader.last_id or self._last_id
         self._retry_ms = reader.retry_ms if reader.retry_ms is not None else self._retry_ms
@@ -64,7 +65,10 @@ class AnswerStream:
         for _ in range(_RESUMES):
             self._budget.sleep(self._retry_ms / 1000)
             headers["last-event-id"] = self._last_id
-            with channel.client().stream("GET", channel.config.url, headers=headers) as response:
+            with (
+                suppress(httpx.TransportError),  # even a refused connection now: the request itself was sent long ago
+                channel.client().stream("GET", channel.config.url, headers=headers) as response,
+            ):
                 if not response.headers.get("content-type", "").startswith("text/event-stream"):
                     break
                 message = self.read(response)
@@ -91,17 +95,19 @@ class AnswerStream:
             self._channel.send(answer_to(request), self._headers, self._budget)
 
     def _drain(self, chunks: Iterator[bytes]) -> None:
-        """Read to the end of a stream that ends with its answer; one that keeps it open is waited for once."""
-        if not self._channel.streams_end:
+        """Read to the end of a stream that ends with its answer, so that its connection is kept. A server that leaves its
+        streams open is not waited for again and again."""
+        if self._channel.open_streams >= _OPEN_STREAMS:
             return
         try:
             with spending(self._budget.part(_DRAIN_SECONDS)):
                 for _ in chunks:
                     pass
-        except (DeadlinePassed, CallCancelled):
-            self._channel.streams_end = False
-        except httpx.HTTPError:
-            pass
+            self._channel.open_streams = 0
+        except DeadlinePassed:
+            self._channel.open_streams += 1
+        except (CallCancelled, httpx.HTTPError):
+            pass  # the answer is there all the same
 
 
 def answer_to(request: Mapping[str, Any]) -> bytes:

@@ -123,10 +123,10 @@ class Child:
             finally:
                 self._outbox.put(None)
                 self._finish(selector)
-        stdout.close()
-        stderr.close()
-        self.ended.set()
-        self._on_end()
+                stdout.close()
+                stderr.close()
+                self.ended.set()
+                self._on_end()
 
     def _pump(self, selector: selectors.BaseSelector) -> bool:
         """Read what there is. True when the child is gone, or has had its time to leave."""

@@ -23,7 +23,7 @@ import httpx
 from orchestrator.outcome import Cancelled, Failed, Succeeded
 from persistence.errors import NotFound, Unreachable
 from workers.mcp_client.budget import Budget, CallCancelled, DeadlinePassed
-from workers.mcp_client.call import new_call
+from workers.mcp_client.call import CLIENT_INFO, new_call
 from workers.mcp_client.failures import Trouble, clip, trouble
 from workers.mcp_client.health import ServerHealth, look
 from workers.mcp_client.http_channel import HttpChannel
@@ -208,7 +208,7 @@ def _new_http(needs_tls: bool) -> httpx.Client:
         trust_env=False,
         follow_redirects=False,
         timeout=None,  # noqa: S113 (each call's budget is the timeout)
-        headers={"accept-encoding": "identity"},
+        headers={"accept-encoding": "identity", "user-agent": "{name}/{version}".format(**CLIENT_INFO)},
     )
     client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     return client

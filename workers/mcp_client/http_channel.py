@@ -36,7 +36,7 @@ class HttpChannel:
         self.client = client
         self._later = later
         self._headers = {k.lower(): v for k, v in config.headers.items()}
-        self.streams_end = True  # whether this server ends a stream after the answer, so that its connection is kept
+        self.open_streams = 0  # how many streams in a row the server left open after its answer
 
     def request(
         self,
