@@ -45,7 +45,7 @@ def _decode(text: str | bytes, source: str) -> str:
         )
     if isinstance(text, bytes):
         try:
-            return text.decode("utf-8-sig")
+            return text.decode().removeprefix("\ufeff")
         except UnicodeDecodeError as error:
             _refuse(source, f"the document is not UTF-8: byte {error.start + 1} is wrong", "save the file as UTF-8")
     try:

@@ -47,6 +47,7 @@ class FaultServer:
     sessions: set[str] = field(default_factory=set)
     tools: list[dict[str, Any]] = field(default_factory=list)
     loss_status: int = 404
+    sessionless: bool = False  # an older server may also work without sessions
     handshake: Callable[[Handler], bool] | None = None  # answers initialize or discover itself when it returns True
     released: threading.Event = field(default_factory=threading.Event)  # lets hanging tools go
     changed: threading.Condition = field(default_factory=threading.Condition)
@@ -102,7 +103,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.result({"supportedVersions": ["2026-07-28"], "capabilities": {}, "resultType": "complete"})
         if method == "initialize" and self.memory.era == "legacy":
             return self._initialize()
-        if self.memory.era == "legacy" and self.headers.get("mcp-session-id") not in self.memory.sessions:
+        if self._has_lost_the_session():
             text = "Session not found" if self.memory.loss_status == 404 else "No valid session ID provided"
             code = -32600 if self.memory.loss_status == 404 else -32000
             return self.error(code, text, self.memory.loss_status)
@@ -112,11 +113,18 @@ class Handler(BaseHTTPRequestHandler):
             return self._call()
         return self.error(-32601, "Method not found")
 
+    def _has_lost_the_session(self) -> bool:
+        if self.memory.era != "legacy" or self.memory.sessionless:
+            return False
+        return self.headers.get("mcp-session-id") not in self.memory.sessions
+
     def _initialize(self) -> None:
+        answer = {"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": {"name": "faults", "version": "1"}}
+        if self.memory.sessionless:
+            return self.result(answer)
         session = f"s{next(self.memory.numbers)}"
         self.memory.sessions.add(session)
-        answer = {"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": {"name": "faults", "version": "1"}}
-        self.result(answer, headers={"mcp-session-id": session})
+        return self.result(answer, headers={"mcp-session-id": session})
 
     def _call(self) -> None:
         params = self.message["params"]

@@ -1,7 +1,8 @@
-"""A small MCP server over stdio whose tools misbehave on demand. Run as a program: `python mcp_stdio_server.py [stubborn]`.
+"""A small MCP server over stdio whose tools misbehave on demand. Run as a program: `python mcp_stdio_server.py
+[stubborn | tidy FILE]`.
 
-It needs nothing but the standard library, so that it starts in a moment. `stubborn` ignores the end of its stdin and
-SIGTERM.
+It needs nothing but the standard library, so that it starts in a moment. Both words make it ignore the end
+of its stdin; `stubborn` ignores SIGTERM too, `tidy` writes the file when it gets it, and leaves.
 """
 
 from __future__ import annotations
@@ -60,9 +61,17 @@ def call(number: Any, tool: str, arguments: dict[str, Any]) -> None:
 answers: list[Any] = []
 
 
+def tidy_up(*_: Any) -> None:
+    with open(sys.argv[2], "w") as file:
+        file.write("tidy")
+    os._exit(0)
+
+
 def main() -> None:
     if "stubborn" in sys.argv:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if "tidy" in sys.argv:
+        signal.signal(signal.SIGTERM, tidy_up)
     for line in sys.stdin.buffer:
         message = json.loads(line)
         method, number = message.get("method"), message.get("id")
@@ -83,7 +92,7 @@ def main() -> None:
         elif number is not None:
             error = {"code": -32601, "message": "Method not found"}
             write(json.dumps({"jsonrpc": "2.0", "id": number, "error": error}).encode())
-    while "stubborn" in sys.argv:
+    while len(sys.argv) > 1:
         time.sleep(1)
 
 

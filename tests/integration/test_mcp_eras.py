@@ -226,12 +226,15 @@ def test_a_lost_session_is_repaired_once_for_all_threads(loss_status: int) -> No
         assert len(server.executed) == 81
 
 
-def test_a_404_without_a_session_is_a_wrong_address() -> None:
-    """Only a server that gave us a session can have lost it."""
-    with fault_server("bare") as server, client_of(server) as client:
+@pytest.mark.parametrize("era", ["bare", "legacy"])
+def test_a_404_without_a_session_is_a_wrong_address(era: str) -> None:
+    """Only a server that gave us a session can have lost it: nothing is sent again."""
+    with fault_server(era) as server, client_of(server) as client:
+        server.sessionless = True
         outcome = client.call("s", "status", {"status": 404})
         assert isinstance(outcome, Failed)
         assert (outcome.kind, outcome.failure) == ("http_error", "definite")
+        assert server.executed == ["status"]
 
 
 def test_close_ends_the_session() -> None:
@@ -281,12 +284,16 @@ def test_nothing_before_the_tool_is_an_unknown_outcome() -> None:
         handler.plain(500)
         return True
 
+    def reset(handler: Handler) -> bool:
+        handler.reset()
+        return True
+
     def silence(handler: Handler) -> bool:
         handler.tool_hang({})
         return True
 
     with fault_server("legacy") as server, client_of(server) as client:
-        for fault in (crash, silence):
+        for fault in (crash, silence, reset):
             server.handshake = fault
             outcome = client.call("s", "ok", {}, timeout=0.5)
             assert isinstance(outcome, Failed)

@@ -112,6 +112,13 @@ def test_close_leaves_no_process_behind(args: tuple[str, ...]) -> None:
     assert not any(thread.name.startswith("mcp-") for thread in threading.enumerate())
 
 
+def test_a_child_is_asked_before_it_is_killed(tmp_path: Path) -> None:
+    """A server that stays after the end of its stdin gets SIGTERM and the time to put its things away."""
+    with McpClient({"s": config("tidy", str(tmp_path / "note"))}) as client:
+        client.call("s", "ok", {})
+    assert (tmp_path / "note").read_text() == "tidy"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's")
 @pytest.mark.parametrize("args", [(), ("stubborn",)])
 def test_a_killed_worker_takes_its_children_along(args: tuple[str, ...]) -> None:

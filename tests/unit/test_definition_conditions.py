@@ -52,6 +52,7 @@ def test_a_lone_value_counts_as_in_javascript(text: str, value: Any, expected: b
         "off || flag",
         "!off && !issue.closed_at && !${issue.comments}",
         "!(off && flag)",
+        "!flag.startsWith('n') && !issue.labels[in - 5].name.endsWith('x')",
         "flag ? count == 4 : false",
         "(flag) == 'yes'",
         "${items.exists(x, x > 2)}",

@@ -24,7 +24,14 @@ def test_json_and_yaml_give_the_same_document() -> None:
     document = {"steps": [{"name": "a", "params": {"n": 1, "f": 1.5, "t": True, "z": None, "s": "é", "l": [1, [2]]}}]}
     as_yaml = "steps:\n- name: a\n  params: {n: 1, f: 1.5, t: true, z: null, s: é, l: [1, [2]]}\n"
     as_json = json.dumps(document)
-    for text in (as_json, as_yaml, as_json.encode(), b"\xef\xbb\xbf" + as_yaml.encode(), "\ufeff" + as_json):
+    for text in (
+        as_json,
+        as_yaml,
+        as_json.encode(),
+        b"\xef\xbb\xbf" + as_yaml.encode(),
+        b"\xef\xbb\xbf" + as_json.encode(),
+        "\ufeff" + as_json,
+    ):
         assert parse_document(text) == document
 
 

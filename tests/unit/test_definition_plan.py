@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from typing import Any
@@ -208,16 +209,21 @@ def test_the_cache_gives_all_threads_the_same_plan() -> None:
     text = stored_definition(long_workflow(300)).encode()
     plans: list[Any] = []
     barrier = threading.Barrier(8)
+    interval = sys.getswitchinterval()
 
     def ask() -> None:
         barrier.wait()
         plans.append(cache.get("x", text))
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
     assert len({id(made) for made in plans}) == 1
     assert len(plans) == 8
 

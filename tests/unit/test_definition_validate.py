@@ -78,6 +78,7 @@ def test_what_the_language_allows_passes(changes: dict[str, Any]) -> None:
         ({"needs": []}, "/steps/0/needs", "unknown key", "known keys: name, tool, params"),
         ({"name": "Fetch"}, "/steps/0/name", "“Fetch” is not a name", "lower-case letters"),
         ({"name": "a\n"}, "/steps/0/name", "“a\\u000a” is not a name", ""),
+        ({"name": "a\0"}, "/steps/0/name", "NUL", ""),
         ({"name": ""}, "/steps/0/name", "is not a name", ""),
         ({"name": "a" * 256}, "/steps/0/name", "at most 255 characters, not 256", ""),
         ({"name": 5}, "/steps/0/name", "must be text, not the number 5", ""),

@@ -53,10 +53,25 @@ def test_an_unwanted_value_is_replaced_once() -> None:
     assert flight.get(object, Budget(5), unwanted=first) is second
 
 
+class Announced(Budget):
+    """A budget that says when its owner begins to wait."""
+
+    __slots__ = ("waiting",)
+
+    def __init__(self) -> None:
+        super().__init__(5)
+        self.waiting = threading.Event()
+
+    def wait(self, event: threading.Event) -> None:
+        self.waiting.set()
+        super().wait(event)
+
+
 def test_a_failure_is_shared_but_not_remembered() -> None:
-    """Those who waited get the failure; the next caller tries anew."""
+    """Those who waited get the failure without trying themselves; the next caller tries anew."""
     flight: Flight[str] = Flight()
     entered, go, attempts = threading.Event(), threading.Event(), list[int]()
+    found: list[Trouble] = []
 
     def fail() -> str:
         attempts.append(1)
@@ -64,17 +79,22 @@ def test_a_failure_is_shared_but_not_remembered() -> None:
         go.wait(5)
         raise trouble("transport", "down", "not_executed")
 
-    leader = threading.Thread(target=together, args=(flight, fail, 1))
+    def ask(budget: Budget) -> None:
+        with pytest.raises(Trouble) as caught:
+            flight.get(fail, budget)
+        found.append(caught.value)
+
+    budget = Announced()
+    leader, follower = threading.Thread(target=ask, args=(Budget(5),)), threading.Thread(target=ask, args=(budget,))
     leader.start()
     assert entered.wait(5)
-    waiter: list[Any] = []
-    follower = threading.Thread(target=lambda: waiter.extend(together(flight, fail, 1)))
     follower.start()
-    follower.join(0.1)
+    assert budget.waiting.wait(5)
     go.set()
     leader.join(5)
     follower.join(5)
-    assert isinstance(waiter[0], Trouble)
+    assert len(found) == 2
+    assert len(attempts) == 1
     assert flight.get(lambda: "up", Budget(5)) == "up"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator.outcome import Failed, Succeeded
+from workers.mcp_client.failures import Trouble
 from workers.mcp_client.results import cap_output, outcome_of
 
 TEXT = {"type": "text", "text": "hello"}
@@ -68,6 +69,12 @@ def test_is_error_fails_with_its_text_and_keeps_its_output() -> None:
     """The tool's own words become the message, its structured content the output."""
     result = {"isError": True, "content": [TEXT, TEXT], "structuredContent": {"code": 5}}
     assert outcome_of(result, "server s") == Failed("tool_error", "hello\nhello", "definite", None, {"code": 5})
+
+
+def test_a_question_to_a_person_fails_with_a_clear_word() -> None:
+    """A tool that wants input in the middle of its call cannot be a step."""
+    with pytest.raises(Trouble, match="asks for input from a person"):
+        outcome_of({"resultType": "input_required", "inputRequests": []}, "server s")
 
 
 def test_a_long_error_is_cut() -> None:

@@ -131,11 +131,7 @@ class Child:
     def _pump(self, selector: selectors.BaseSelector) -> bool:
         """Read what there is. True when the child is gone, or has had its time to leave."""
         ready = selector.select(_LOOK_SECONDS if self._stop_at is None else _STOP_LOOK_SECONDS)
-        for key, _ in ready:
-            chunk = os.read(key.fd, _READ_BYTES)
-            key.data.feed(chunk)
-            if not chunk:
-                selector.unregister(key.fileobj)
+        self._take(ready, selector)
         if self._stop_at is not None and time.monotonic() > self._stop_at:
             return True
         return not ready and self._exited()
@@ -143,21 +139,28 @@ class Child:
     def _finish(self, selector: selectors.BaseSelector) -> None:
         """Read the last words, then make sure that the whole group is gone, and reap."""
         group = self.process.pid
-        for patience, number in ((_LEAVE_SECONDS, signal.SIGTERM), (_TERM_SECONDS, signal.SIGKILL)):
-            end = time.monotonic() + patience
-            while not self._exited() and time.monotonic() < end:
-                for key, _ in selector.select(_STOP_LOOK_SECONDS) if selector.get_map() else ():
-                    chunk = os.read(key.fd, _READ_BYTES)
-                    key.data.feed(chunk)
-                    if not chunk:
-                        selector.unregister(key.fileobj)
-                if not selector.get_map():
-                    time.sleep(_STOP_LOOK_SECONDS / 5)
-            if self._exited():
-                break
-            _signal_group(group, number)
+        if not self._leaves(selector, _LEAVE_SECONDS):
+            _signal_group(group, signal.SIGTERM)
+            self._leaves(selector, _TERM_SECONDS)
         _signal_group(group, signal.SIGKILL)
         self.exit_code = self.process.wait()
+
+    def _leaves(self, selector: selectors.BaseSelector, patience: float) -> bool:
+        """Whether the process ends within `patience` seconds; what it still says is read."""
+        end = time.monotonic() + patience
+        while not self._exited() and time.monotonic() < end:
+            if selector.get_map():
+                self._take(selector.select(_STOP_LOOK_SECONDS), selector)
+            else:
+                time.sleep(_STOP_LOOK_SECONDS / 5)
+        return self._exited()
+
+    def _take(self, ready: list[tuple[selectors.SelectorKey, int]], selector: selectors.BaseSelector) -> None:
+        for key, _ in ready:
+            chunk = os.read(key.fd, _READ_BYTES)
+            key.data.feed(chunk)
+            if not chunk:
+                selector.unregister(key.fileobj)
 
     def _keep_error(self, line: bytes, _whole: bool) -> None:
         self._stderr.append(line)

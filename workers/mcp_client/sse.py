@@ -72,8 +72,6 @@ class EventReader:
         if field == b"data":
             self._data.append(value)
             self._size += len(value)
-            if self._size > self._limit:
-                raise EventTooLarge
         elif field == b"event":
             self._name = value.decode("utf-8", "replace")
         elif field == b"id" and b"\0" not in value:
