@@ -92,6 +92,7 @@ CREATE TABLE workflow_steps (
   context_keys    TEXT[] NOT NULL DEFAULT '{}',            -- the rest that it reads: input, repo, ...
   max_retries     INTEGER NOT NULL DEFAULT 0 CHECK (max_retries >= 0),
   timeout_ms      INTEGER,
+  idempotent      BOOLEAN,                                 -- what the definition says of calling the tool twice
   needs_left      INTEGER NOT NULL DEFAULT 0 CHECK (needs_left >= 0),
   attempt         INTEGER NOT NULL DEFAULT 0 CHECK (attempt >= 0),   -- the fence: claims so far
   next_run_at     TIMESTAMPTZ,                             -- not to be claimed before
@@ -137,7 +138,38 @@ CREATE TABLE workflow_events (
 
 CREATE INDEX idx_events_execution_id ON workflow_events (execution_id, id);
 
+-- The tool catalogue: what each MCP server said of itself. Workers write it, validation and recovery read it.
+CREATE TABLE mcp_servers (
+  name                TEXT PRIMARY KEY CHECK (name ~ '^[a-z0-9_-]+$'),
+  era                 TEXT,                    -- protocol version, or jsonrpc
+  repeat_unannotated  BOOLEAN NOT NULL,        -- whether tools without annotations may be called twice
+  error               TEXT,                    -- why the newest look failed
+  looked_at           TIMESTAMPTZ NOT NULL DEFAULT now(),
+  fetched_at          TIMESTAMPTZ              -- of the tools below
+);
+
+CREATE TABLE mcp_tools (
+  server         TEXT NOT NULL REFERENCES mcp_servers(name) ON DELETE CASCADE,
+  tool           TEXT NOT NULL,
+  description    TEXT,
+  input_schema   JSONB,
+  output_schema  JSONB,
+  annotations    JSONB,
+  repeatable     BOOLEAN NOT NULL,             -- whether a call with an unknown outcome may be made again
+  hash           TEXT NOT NULL,                -- SHA-256 of the schemas and annotations
+  fetched_at     TIMESTAMPTZ NOT NULL DEFAULT now(),
+  changed_at     TIMESTAMPTZ NOT NULL DEFAULT now(),
+  PRIMARY KEY (server, tool)
+);
+
 -- ------------------------------------------------------------------------------------------------ reading state
+
+-- Whether a tool ('server.tool') may be called again when nobody knows if it ran. Null: the catalogue does not say.
+CREATE FUNCTION tool_repeatable(p_tool TEXT) RETURNS BOOLEAN LANGUAGE sql STABLE AS $$
+  SELECT coalesce((SELECT t.repeatable FROM mcp_tools t
+                    WHERE t.server = split_part(p_tool, '.', 1) AND t.tool = substr(p_tool, strpos(p_tool, '.') + 1)),
+                  (SELECT s.repeat_unannotated FROM mcp_servers s WHERE s.name = split_part(p_tool, '.', 1)))
+$$;
 
 -- A UUID that sorts by time (RFC 9562, version 7), for PostgreSQL versions without uuidv7().
 CREATE FUNCTION time_ordered_uuid() RETURNS UUID LANGUAGE sql VOLATILE PARALLEL SAFE AS $$
@@ -179,7 +211,7 @@ BEGIN
   ), planned AS MATERIALIZED (
     SELECT p.* FROM definition d, jsonb_to_recordset(d.plan) p(step_name TEXT, step_index INTEGER, tool TEXT,
            assign TEXT, successors INTEGER[], variable_steps INTEGER[], context_keys TEXT[], max_retries INTEGER,
-           timeout_ms INTEGER, needs INTEGER)
+           timeout_ms INTEGER, idempotent BOOLEAN, needs INTEGER)
   ), executions AS (
     INSERT INTO workflow_executions AS e (id, workflow_id, status, input, context, title, triggered_by, github_run_id,
                                           idempotency_key, definition_hash, continue_on_error, leaves_left, deadline_at)
@@ -192,10 +224,10 @@ BEGIN
     RETURNING e.id
   ), steps AS (
     INSERT INTO workflow_steps AS s (id, execution_id, step_name, step_index, status, tool, assign, successors,
-                                     variable_steps, context_keys, max_retries, timeout_ms, needs_left, next_run_at,
-                                     dispatch_after)
+                                     variable_steps, context_keys, max_retries, timeout_ms, idempotent, needs_left,
+                                     next_run_at, dispatch_after)
     SELECT time_ordered_uuid(), e.id, p.step_name, p.step_index, 'pending', p.tool, p.assign, p.successors,
-           p.variable_steps, p.context_keys, p.max_retries, p.timeout_ms, p.needs,
+           p.variable_steps, p.context_keys, p.max_retries, p.timeout_ms, p.idempotent, p.needs,
            CASE WHEN p.needs = 0 THEN now() END, CASE WHEN p.needs = 0 THEN now() + interval '10 seconds' END
       FROM executions e, planned p
     RETURNING s.id, s.execution_id, s.needs_left
@@ -341,6 +373,7 @@ END $$;
 -- continueOnError. Prevents: an attempt charged twice, by its worker and by the reaper.
 -- p_lost: the worker died or fell silent. That is not the tool's failure: it is charged against p_max_lost, not against
 -- max_retries, so that a deployment does not use up a step's retries and a step that kills its workers ends all the same.
+-- A lost call may have run: where that is not safe to repeat, the step fails as outcome_unknown, for a person to decide.
 CREATE FUNCTION charge_step(p_step UUID, p_attempt INTEGER, p_kind TEXT, p_error TEXT, p_retryable BOOLEAN,
                             p_delay_ms INTEGER, p_input JSONB, p_lost BOOLEAN, p_max_lost INTEGER,
                             OUT recorded BOOLEAN, OUT step_status TEXT, OUT execution_id UUID,
@@ -348,6 +381,7 @@ CREATE FUNCTION charge_step(p_step UUID, p_attempt INTEGER, p_kind TEXT, p_error
 LANGUAGE plpgsql AS $$
 DECLARE
   step   workflow_steps;
+  safe   BOOLEAN;
   again  BOOLEAN;
   due_at TIMESTAMPTZ := now() + p_delay_ms * interval '1 millisecond';
 BEGIN
@@ -356,7 +390,12 @@ BEGIN
   recorded := FOUND;
   IF NOT recorded THEN RETURN; END IF;
 
-  again := p_retryable AND CASE WHEN p_lost THEN step.lost_count + 1 < p_max_lost
+  safe := NOT p_lost OR coalesce(step.idempotent, tool_repeatable(step.tool), true);
+  IF NOT safe THEN
+    p_kind := 'outcome_unknown';
+    p_error := p_error || '; the tool may have run, and it is not known to be safe to run twice';
+  END IF;
+  again := p_retryable AND safe AND CASE WHEN p_lost THEN step.lost_count + 1 < p_max_lost
                                 ELSE step.retry_count - step.lost_count < step.max_retries END;
   step_status := CASE WHEN again THEN 'pending' ELSE 'failed' END;
   execution_id := step.execution_id;
@@ -477,6 +516,44 @@ RETURNS UUID[] LANGUAGE sql AS $$
    WHERE s.worker_id = p_worker AND s.status = 'running'
      AND (e.status = 'cancelled' OR (e.status = 'failed' AND e.deadline_at < now()))
 $$;
+
+-- Takes the refresh of a server's tools for this caller, once per p_ttl_seconds. Prevents: a fleet that all asks at once.
+CREATE FUNCTION claim_refresh(p_server TEXT, p_repeat_unannotated BOOLEAN, p_ttl_seconds DOUBLE PRECISION)
+RETURNS BOOLEAN LANGUAGE sql AS $$
+  INSERT INTO mcp_servers AS s (name, repeat_unannotated) VALUES (p_server, p_repeat_unannotated)
+  ON CONFLICT (name) DO UPDATE SET looked_at = now(), repeat_unannotated = p_repeat_unannotated
+   WHERE s.looked_at <= now() - p_ttl_seconds * interval '1 second';
+  SELECT s.looked_at = now() FROM mcp_servers s WHERE s.name = p_server
+$$;
+
+-- Replaces a server's tools by what it listed now; answers those whose schema or annotations are not what they were.
+-- p_tools: [{tool, description, input_schema, output_schema, annotations, repeatable, hash}]
+CREATE FUNCTION store_tools(p_server TEXT, p_era TEXT, p_tools JSONB)
+RETURNS TABLE (tool TEXT, change TEXT) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+  UPDATE mcp_servers s SET era = p_era, error = NULL, fetched_at = now() WHERE s.name = p_server;
+  RETURN QUERY
+  WITH listed AS (
+    SELECT l.* FROM jsonb_to_recordset(p_tools) l(tool TEXT, description TEXT, input_schema JSONB, output_schema JSONB,
+                                                 annotations JSONB, repeatable BOOLEAN, hash TEXT)
+  ), gone AS (
+    DELETE FROM mcp_tools t WHERE t.server = p_server AND t.tool NOT IN (SELECT l.tool FROM listed l) RETURNING t.tool
+  ), before AS (
+    SELECT t.tool, t.hash FROM mcp_tools t WHERE t.server = p_server
+  ), written AS (
+    INSERT INTO mcp_tools AS t (server, tool, description, input_schema, output_schema, annotations, repeatable, hash)
+    SELECT p_server, l.tool, l.description, l.input_schema, l.output_schema, l.annotations, l.repeatable, l.hash FROM listed l
+    ON CONFLICT (server, tool) DO UPDATE
+       SET description = EXCLUDED.description, input_schema = EXCLUDED.input_schema, output_schema = EXCLUDED.output_schema,
+           annotations = EXCLUDED.annotations, repeatable = EXCLUDED.repeatable, hash = EXCLUDED.hash, fetched_at = now(),
+           changed_at = CASE WHEN t.hash = EXCLUDED.hash THEN t.changed_at ELSE now() END
+    RETURNING t.tool, t.hash)
+  SELECT w.tool, CASE WHEN b.tool IS NULL THEN 'added' ELSE 'changed' END
+    FROM written w LEFT JOIN before b ON b.tool = w.tool WHERE b.hash IS DISTINCT FROM w.hash
+   UNION ALL
+  SELECT g.tool, 'removed' FROM gone g;
+END $$;
 
 -- Removes the leases of silent workers that hold nothing, and names them, so that their unread messages can go back.
 CREATE FUNCTION bury_workers(p_silence_seconds DOUBLE PRECISION) RETURNS TABLE (worker_id UUID) LANGUAGE sql AS $$

@@ -18,7 +18,7 @@ from orchestrator.outcome import Cancelled, Failed, Outcome, Skipped, Succeeded
 from orchestrator.plan import PlannedStep
 from orchestrator.push import push_steps
 from persistence import transitions
-from persistence.json_value import InvalidJson, encode_json
+from persistence.json_value import encode_json
 from persistence.pool import Pool
 from persistence.transitions import Claim, Transition
 
@@ -29,12 +29,14 @@ PATIENCE = 30.0  # seconds that a result is held while PostgreSQL is away: the g
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt that has ended: the claim, its step's plan, the params as sent (None if never made), the outcome."""
+    """One attempt that has ended: the claim, its step's plan, the params as they may be stored (None if it came to none),
+    the settled outcome, and its output as JSON text."""
 
     claim: Claim
     step: PlannedStep
     params: object
     outcome: Outcome
+    output: str = ""
 
 
 def advance(pool: Pool, broker: StepBroker | None, attempts: Sequence[Attempt]) -> list[Transition]:
@@ -47,10 +49,10 @@ def advance(pool: Pool, broker: StepBroker | None, attempts: Sequence[Attempt]) 
 
 def _record(pool: Pool, attempt: Attempt) -> Transition:
     claim = attempt.claim
-    match storable(attempt.outcome):
-        case Succeeded(output=output):
+    match attempt.outcome:
+        case Succeeded():
             transition = transitions.complete_step(
-                pool, claim, encode_json(output), encode_json(attempt.params), patience=PATIENCE
+                pool, claim, attempt.output, encode_json(attempt.params), patience=PATIENCE
             )
         case Skipped():
             transition = transitions.skip_step(pool, claim, patience=PATIENCE)
@@ -74,7 +76,7 @@ def _charge(pool: Pool, attempt: Attempt, failed: Failed) -> Transition:
         claim.attempt,
         kind=failed.kind,
         error=failed.message,
-        retryable=is_retryable(failed),
+        retryable=is_retryable(failed, step),
         delay_ms=round(delay * 1000),
         params=None if attempt.params is None else encode_json(attempt.params),
         patience=PATIENCE,
@@ -95,17 +97,7 @@ def charge_unexpected(pool: Pool, step_id: UUID, attempt: int, error: BaseExcept
     )
 
 
-def is_retryable(failed: Failed) -> bool:
-    """Whether another attempt can help, retries left or not. What the tool itself answered may be transient; what is
-    wrong with the call stays wrong."""
-    return failed.failure != "definite" or failed.kind in ("tool_error", "rpc_error")
-
-
-def storable(outcome: Outcome) -> Outcome:
-    """The outcome, or a failure if PostgreSQL cannot store its output (NUL characters, lone surrogates, NaN)."""
-    if isinstance(outcome, Succeeded):
-        try:
-            encode_json(outcome.output, what="the tool's result")
-        except InvalidJson as error:
-            return Failed("invalid_response", str(error), "definite")
-    return outcome
+def is_retryable(failed: Failed, step: PlannedStep) -> bool:
+    """Whether another attempt can help, retries left or not: a call that did not run, one that may have run and may run
+    twice (settle.py has sorted out the others), and the definite failures that the step names."""
+    return failed.failure != "definite" or failed.kind in step.retry_on

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from secrets import token_hex
 from typing import Any, Protocol
+from uuid import UUID
 
 from orchestrator.advance import Attempt
-from orchestrator.conditions import ConditionError
 from orchestrator.outcome import Cancelled, Failed, Skipped, Succeeded
 from orchestrator.plan import PlannedStep
-from orchestrator.substitute import PathNotFound
+from orchestrator.settle import settle
+from orchestrator.substitute import EvaluationError
 from persistence.transitions import Claim
 
 
 class ToolCaller(Protocol):
-    """Whoever calls tools: workers.mcp_client.McpClient. Never raises for what a server or a network does."""
+    """Whoever calls tools: workers/tools.py. `call` never raises for what a server or a network does."""
+
+    max_output_bytes: int
 
     def call(
         self,
@@ -29,23 +33,45 @@ class ToolCaller(Protocol):
         cancelled: threading.Event | None = None,
     ) -> Succeeded | Failed | Cancelled: ...
 
+    def may_repeat(self, server: str, tool: str, idempotent: bool | None) -> bool:
+        """Whether a call that may have run may be made again. `idempotent` is what the step says of it."""
+        ...
+
+    def shown(self, params: Any) -> Any:
+        """The params as they may be stored: without secrets."""
+        ...
+
 
 def attempt_step(claim: Claim, step: PlannedStep, tools: ToolCaller, cancelled: threading.Event) -> Attempt:
     """Runs the attempt. The idempotency key is the same for every attempt of the step: a server may use it to tell a
     repetition from a second wish."""
-    params: Any = None
+    key = f"{claim.execution_id}:{step.name}"
     try:
         if step.condition is not None and not step.condition.holds(claim.scope):
             return Attempt(claim, step, None, Skipped())
         params = step.params.render(claim.scope)
-    except (PathNotFound, ConditionError) as error:
+    except EvaluationError as error:
         return Attempt(claim, step, None, Failed("invalid_params", str(error), "definite"))
+    if step.idempotency_argument is not None:
+        params = {**params, step.idempotency_argument: key}
     outcome = tools.call(
         step.server,
         step.tool_name,
         params,
         timeout=step.timeout_ms / 1000 if step.timeout_ms else None,
-        idempotency_key=f"{claim.execution_id}:{step.name}",
+        idempotency_key=key,
+        meta={"traceparent": traceparent(claim.execution_id)},
         cancelled=cancelled,
     )
-    return Attempt(claim, step, params, outcome)
+    settled, text = settle(
+        outcome,
+        step,
+        may_repeat=lambda: tools.may_repeat(step.server, step.tool_name, step.idempotent),
+        max_output_bytes=tools.max_output_bytes,
+    )
+    return Attempt(claim, step, tools.shown(params), settled, text)
+
+
+def traceparent(execution_id: UUID) -> str:
+    """The W3C trace context of one attempt: its trace is the execution, its span is new."""
+    return f"00-{execution_id.hex}-{token_hex(8)}-01"

@@ -43,6 +43,17 @@ StepTimeout = Annotated[int, Field(ge=1, le=MAX_MS), BeforeValidator(_whole_numb
 WorkflowTimeout = Annotated[int, Field(ge=1000, le=MAX_MS), BeforeValidator(_whole_number)]
 
 
+RetriedKind = Literal[
+    "tool_error",
+    "rpc_error",
+    "http_error",
+    "protocol_error",
+    "invalid_response",
+    "response_too_large",
+    "tool_not_found",
+]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(
         strict=True,
@@ -100,6 +111,18 @@ class Step(_Strict):
     )
     idempotent: Maybe[bool] = Field(
         default=None, description="Whether calling the tool twice does no more than calling it once"
+    )
+
+    retry_on: Maybe[list[RetriedKind]] = Field(
+        default=None,
+        description="Failures of a call that ran which are worth another attempt; without it, what the tool itself said",
+    )
+    on_large_output: Literal["truncate", "fail"] = Field(
+        default="truncate",
+        description="What to do with an output too large to store: keep its size and SHA-256, or fail the step",
+    )
+    idempotency_argument: Maybe[str] = Field(
+        default=None, min_length=1, max_length=MAX_NAME, description="Argument that receives the step's idempotency key"
     )
 
     @property

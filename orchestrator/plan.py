@@ -12,7 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 from pydantic import ValidationError
 
@@ -24,6 +24,7 @@ from persistence.errors import InvalidDefinition
 
 CACHED_BYTES = 16 * 1024 * 1024  # of definitions whose plans are kept; a plan takes some ten times its definition
 CACHED_PLANS = 512
+RETRIED_BY_DEFAULT = frozenset({"tool_error", "rpc_error"})  # what the tool itself said may be transient
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,8 @@ class PlannedStep:
 
     needs: how many predecessors must finish first. variable_steps: the earlier steps whose output its params or condition
     read. context_keys: the other top-level names they read, `input` among them. max_retries: attempts after the first.
-    timeout_ms: milliseconds for one attempt. idempotent: None if the definition does not say.
+    timeout_ms: milliseconds for one attempt. idempotent: None if the definition does not say. retry_on: kinds of definite
+    failure that are worth another attempt.
     """
 
     index: int
@@ -52,6 +54,9 @@ class PlannedStep:
     timeout_ms: int | None
     idempotent: bool | None
     title: str | None
+    retry_on: frozenset[str]
+    on_large_output: Literal["truncate", "fail"]
+    idempotency_argument: str | None
 
 
 class PlannedSteps(Sequence[PlannedStep]):
@@ -103,6 +108,9 @@ class PlannedSteps(Sequence[PlannedStep]):
             timeout_ms=step.timeout_ms,
             idempotent=step.idempotent,
             title=step.title,
+            retry_on=RETRIED_BY_DEFAULT if step.retry_on is None else frozenset(step.retry_on),
+            on_large_output=step.on_large_output,
+            idempotency_argument=step.idempotency_argument,
         )
 
 
@@ -153,6 +161,7 @@ def _row(step: PlannedStep) -> dict[str, Any]:
         "context_keys": step.context_keys,
         "max_retries": step.max_retries,
         "timeout_ms": step.timeout_ms,
+        "idempotent": step.idempotent,
     }
 
 

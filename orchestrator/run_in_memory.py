@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 from uuid import UUID
 
-from orchestrator.advance import Attempt, is_retryable, storable
+from orchestrator.advance import Attempt, is_retryable
 from orchestrator.attempt_step import ToolCaller, attempt_step
 from orchestrator.backoff import delay_seconds
 from orchestrator.definition import Workflow
@@ -88,12 +88,12 @@ class _InMemoryRun:
                 retries,
             )
             attempt = attempt_step(claim, step, self._tools, threading.Event())
-            match storable(attempt.outcome):
+            match attempt.outcome:
                 case Succeeded(output=output):
                     return StepResult(step.name, "completed", output, None, _since(started), retries)
                 case Skipped():
                     return StepResult(step.name, "skipped", duration_ms=0)
-                case Failed() as failed if is_retryable(failed) and retries < step.max_retries:
+                case Failed() as failed if is_retryable(failed, step) and retries < step.max_retries:
                     threading.Event().wait(_pause(attempt, failed, retries))
                     retries += 1
                 case Failed() as failed:

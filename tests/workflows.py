@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
-from orchestrator.validate import validate
-
 from orchestrator.definition import Workflow
 from orchestrator.outcome import Cancelled, Failed, Succeeded
+from orchestrator.validate import validate
 from persistence.executions import get_execution_steps
 from persistence.pool import Pool
 
@@ -33,8 +32,11 @@ def sequence(count: int, *, config: Mapping[str, Any] | None = None, **step: Any
     return validate({"name": "sequence", "steps": steps, "config": dict(config or {})})
 
 
-class Tools:
+class FunctionTools:
     """A ToolCaller whose tools are functions of their arguments. Counts calls and idempotency keys."""
+
+    max_output_bytes = 262_144
+    repeatable = True
 
     def __init__(self, **tools: Callable[..., Answer | Any]):
         self._tools = tools
@@ -58,6 +60,12 @@ class Tools:
             self.keys[idempotency_key] += 1
         answer = self._tools[tool](**arguments)
         return answer if isinstance(answer, Succeeded | Failed | Cancelled) else Succeeded(answer)
+
+    def may_repeat(self, server: str, tool: str, idempotent: bool | None) -> bool:
+        return self.repeatable if idempotent is None else idempotent
+
+    def shown(self, params: Any) -> Any:
+        return params
 
 
 def echo(**arguments: Any) -> dict[str, Any]:

@@ -29,7 +29,9 @@ from persistence.settings import Settings
 from persistence.transitions import ReadyStep, Transition
 from workers.in_flight import InFlight
 from workers.lease import Lease
+from workers.mcp_client import McpClient
 from workers.run_step import AttemptFailed, StepRunner
+from workers.tools import Tools
 
 log = logging.getLogger(__name__)
 
@@ -54,14 +56,14 @@ class WorkflowEngine:
 
     def __init__(
         self,
-        mcp_client: ToolCaller,
+        mcp_client: McpClient | ToolCaller,
         persistence: bool = True,
         *,
         pool: Pool | None = None,
         settings: Settings | None = None,
     ):
-        self._tools = mcp_client
         self._settings = settings or Settings.load()
+        self._client = mcp_client
         self._persistence = persistence
         self._pool = pool
 
@@ -73,8 +75,9 @@ class WorkflowEngine:
         checked = workflow if isinstance(workflow, Workflow) else validate(dict(workflow))
         started = time.monotonic()
         pool = self._database()
+        tools = self._tool_caller(pool)
         if pool is None:
-            memory = run_in_memory(checked, context, self._tools)
+            memory = run_in_memory(checked, context, tools)
             return ExecutionResult(
                 memory.execution_id,
                 memory.status,
@@ -84,7 +87,7 @@ class WorkflowEngine:
                 round((time.monotonic() - started) * 1000),
                 persisted=False,
             )
-        execution_id = self._run_persisted(pool, checked, context, triggered_by)
+        execution_id = self._run_persisted(pool, tools, checked, context, triggered_by)
         return _result(pool, execution_id, started)
 
     def _database(self) -> Pool | None:
@@ -99,8 +102,13 @@ class WorkflowEngine:
             return None
         return self._pool
 
+    def _tool_caller(self, pool: Pool | None) -> ToolCaller:
+        if isinstance(self._client, McpClient):
+            return Tools.from_settings(self._client, self._settings, pool)
+        return self._client
+
     def _run_persisted(
-        self, pool: Pool, workflow: Workflow, context: Mapping[str, Any], triggered_by: str | None
+        self, pool: Pool, tools: ToolCaller, workflow: Workflow, context: Mapping[str, Any], triggered_by: str | None
     ) -> UUID:
         worker_id, in_flight = time_ordered_uuid(), InFlight()
         lease = Lease(
@@ -115,7 +123,7 @@ class WorkflowEngine:
         try:
             request = Request(input=context.get("input") or {}, context=context, triggered_by=triggered_by)
             submitted = Submitter(pool, None).submit(workflow, [request])[0]
-            runner = StepRunner(pool, None, self._tools, worker_id, in_flight)
+            runner = StepRunner(pool, None, tools, worker_id, in_flight)
             self._drive(runner, submitted.execution_id, deque(submitted.ready))
             return submitted.execution_id
         finally:

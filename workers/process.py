@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections.abc import Iterable
 from uuid import UUID
 
 import dramatiq
@@ -18,9 +20,12 @@ from persistence.ids import time_ordered_uuid
 from persistence.pool import open_pool
 from persistence.settings import Settings
 from workers.in_flight import InFlight
+from workers.keep_catalogue import CatalogueKeeper
 from workers.lease import Lease
 from workers.mcp_client import McpClient
 from workers.run_step import StepRunner
+from workers.secrets import RedactingFilter
+from workers.tools import Tools
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +45,10 @@ class WorkerProcess(Middleware):
             raise TypeError("workers need a StepBroker: orchestrator/broker.py")
         broker.broker_id = str(self.worker_id)  # so that the messages a dead worker had fetched can be given back
         dsn = self._settings.database_dsn
-        self._tools = McpClient.from_environment(self._settings.mcp_config)
+        self._client = McpClient.from_environment(self._settings.mcp_config)
         self._pool = open_pool(dsn, max_size=worker.worker_threads + 2)
+        tools = Tools.from_settings(self._client, self._settings, self._pool)
+        self._catalogue = CatalogueKeeper(self._pool, self._client, self._settings.tools_ttl_seconds)
         self._lease = Lease(
             dsn,
             self.worker_id,
@@ -50,23 +57,34 @@ class WorkerProcess(Middleware):
             seconds=self._settings.heartbeat_seconds,
             on_stopped=self.in_flight.cancel,
         )
-        self.runner = StepRunner(self._pool, broker, self._tools, self.worker_id, self.in_flight)
+        self.runner = StepRunner(self._pool, broker, tools, self.worker_id, self.in_flight)
         self._lease.start()
+        self._catalogue.start()
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(RedactingFilter(tools.secrets))
         log.info("worker %s: ready with %d threads", self.worker_id, worker.worker_threads)
 
     def before_worker_shutdown(self, broker: Broker, worker: dramatiq.Worker) -> None:
-        """Running calls get most of the drain time; what has not ended by then is handed back, uncharged."""
-        self._handing_back = threading.Timer(self._settings.drain_seconds * 0.8, self._hand_back)
-        self._handing_back.daemon = True
-        self._handing_back.start()
+        """Running calls get most of the drain time; what has not ended by then is handed back, uncharged.
+
+        Waits here, because Dramatiq's own wait for its threads counts the time of the first ones again for each.
+        """
+        begin, drain = time.monotonic(), self._settings.drain_seconds
+        for thread in worker.workers:
+            thread.stop()
+        _join(worker.workers, begin + 0.8 * drain)
+        if count := self.in_flight.cancel_all():
+            log.warning("worker %s: handing %d running steps back", self.worker_id, count)
+            _join(worker.workers, begin + drain)
 
     def after_worker_shutdown(self, broker: Broker, worker: dramatiq.Worker) -> None:
-        self._handing_back.cancel()
+        self._catalogue.stop()
         self._lease.stop()
-        self._tools.close()
+        self._client.close()
         self._pool.close()
         log.info("worker %s: stopped", self.worker_id)
 
-    def _hand_back(self) -> None:
-        if count := self.in_flight.cancel_all():
-            log.warning("worker %s: handing %d running steps back", self.worker_id, count)
+
+def _join(threads: Iterable[threading.Thread], until: float) -> None:
+    for thread in threads:
+        thread.join(max(until - time.monotonic(), 0))

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import assert_never
 from uuid import UUID
 
-from orchestrator.advance import Attempt, advance, storable
+from orchestrator.advance import Attempt, advance
 from orchestrator.attempt_step import ToolCaller, attempt_step
 from orchestrator.broker import StepBroker
 from orchestrator.outcome import Cancelled, Failed, Skipped, Succeeded
@@ -53,11 +53,11 @@ class StepRunner:
             return self._record(attempt)
 
     def _record(self, attempt: Attempt) -> Transition:
-        match storable(attempt.outcome):
+        match attempt.outcome:
             case Succeeded() | Skipped() | Cancelled():
                 return advance(self.pool, self.broker, [attempt])[0]
-            case Failed() as failed:
-                raise AttemptFailed(Attempt(attempt.claim, attempt.step, attempt.params, failed))
+            case Failed():
+                raise AttemptFailed(attempt)
             case never:
                 assert_never(never)
 

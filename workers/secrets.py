@@ -7,14 +7,17 @@ where results are stored, is the caller's business.
 from __future__ import annotations
 
 import json
+import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from persistence.errors import InvalidInput
 
 BLOT = "[redacted]"
 _REFERENCE = "$secret"
+_VARIABLE = "AFU9_SECRET_"
 _SHORTEST = 4  # a shorter value would blot out ordinary words
 _TELLING_KEY = re.compile(
     r"passw(or)?d|passphrase|secret|token|authorization|api[-_]?key|apikey|cookie|credential|private[-_]?key|access[-_]?key",
@@ -86,3 +89,54 @@ def _redact(value: Any, known: re.Pattern[str] | None, *, hidden: bool) -> Any:
 
 def _tells(key: Any) -> bool:
     return isinstance(key, str) and bool(_TELLING_KEY.search(key)) and not _PAGING_KEY.search(key)
+
+
+class Secrets:
+    """What this process knows and nobody may see: values by name, and values that stand in its configuration."""
+
+    def __init__(self, values: Mapping[str, str], configured: Iterable[str] = ()):
+        self._values = dict(values)
+        self._known = _pattern([*values.values(), *configured])
+
+    @classmethod
+    def from_environment(
+        cls, environ: Mapping[str, str], folder: Path | None = None, configured: Iterable[str] = ()
+    ) -> Secrets:
+        """AFU9_SECRET_<NAME> variables, and the files of `folder` (as containers mount secrets) by their names."""
+        values = {
+            name.removeprefix(_VARIABLE): value
+            for name, value in environ.items()
+            if name.startswith(_VARIABLE) and name != _VARIABLE
+        }
+        try:
+            files = [path for path in folder.iterdir() if path.is_file()] if folder else []
+            values |= {path.name: path.read_text().rstrip("\n") for path in files}
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidInput(f"AFU9_SECRETS_DIR cannot be read: {error}") from None
+        return cls(values, configured)
+
+    def resolve(self, arguments: Any) -> Any:
+        """As resolve_secrets."""
+        return resolve_secrets(arguments, self._values.get)
+
+    def redact(self, value: Any) -> Any:
+        """As redact, with everything this process knows."""
+        return _redact(value, self._known, hidden=False)
+
+    def redact_text(self, text: str) -> str:
+        """Known values only: for log lines."""
+        return self._known.sub(BLOT, text) if self._known else text
+
+
+class RedactingFilter(logging.Filter):
+    """Keeps known secret values out of a handler's lines."""
+
+    def __init__(self, secrets: Secrets):
+        super().__init__()
+        self._secrets = secrets
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if (shown := self._secrets.redact_text(text)) != text:
+            record.msg, record.args = shown, None
+        return True

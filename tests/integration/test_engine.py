@@ -14,7 +14,7 @@ from persistence.executions import get_execution, get_recent_executions
 from persistence.pool import Pool, run
 from persistence.settings import Settings
 from persistence.transitions import claim_step
-from tests.workflows import Tools, assert_invariants_at_rest, echo, sequence
+from tests.workflows import FunctionTools, assert_invariants_at_rest, echo, sequence
 from workers.engine import ExecutionResult, WorkflowEngine
 
 QUICK = {"maxAttempts": 3, "initialDelayMs": 100, "backoff": "fixed"}
@@ -37,7 +37,7 @@ def fails(times: int, kind: str = "tool_error") -> Any:
 def engine_of(request: pytest.FixtureRequest, settings: Settings, pool: Pool) -> Any:
     """Makes an engine; both kinds must tell the same story."""
 
-    def make(tools: Tools) -> WorkflowEngine:
+    def make(tools: FunctionTools) -> WorkflowEngine:
         persisted = request.param == "persisted"
         return WorkflowEngine(tools, persistence=persisted, pool=pool if persisted else None, settings=settings)
 
@@ -50,7 +50,7 @@ def story(result: ExecutionResult) -> list[tuple[str, str, Any, int]]:
 
 def test_a_sequence_completes_with_its_variables(engine_of: Any) -> None:
     """Status, output and steps are the same with and without a database."""
-    result = engine_of(Tools(echo=echo)).execute(sequence(3), {"input": {"n": 5}})
+    result = engine_of(FunctionTools(echo=echo)).execute(sequence(3), {"input": {"n": 5}})
     assert (result.status, result.error) == ("completed", None)
     v0 = {"value": 0, "before": 5}
     v1 = {"value": 1, "before": v0}
@@ -60,7 +60,7 @@ def test_a_sequence_completes_with_its_variables(engine_of: Any) -> None:
 
 def test_retries_follow_the_steps_settings(engine_of: Any) -> None:
     """Two failures, three attempts."""
-    tools = Tools(echo=fails(2))
+    tools = FunctionTools(echo=fails(2))
     result = engine_of(tools).execute(sequence(1, retry=QUICK), {"input": {"n": 1}})
     assert result.status == "completed"
     assert (tools.calls["echo"], result.steps[0].retry_count) == (3, 2)
@@ -69,21 +69,21 @@ def test_retries_follow_the_steps_settings(engine_of: Any) -> None:
 
 def test_config_max_retries_holds_for_steps_without_their_own(engine_of: Any) -> None:
     """As the original applies it; the delay is the default backoff's, cut short by the tool's number."""
-    tools = Tools(echo=fails(1))
+    tools = FunctionTools(echo=fails(1))
     result = engine_of(tools).execute(sequence(1, config={"maxRetries": 1}), {"input": {"n": 1}})
     assert (result.status, tools.calls["echo"]) == ("completed", 2)
 
 
 def test_a_step_out_of_retries_fails_the_execution(engine_of: Any) -> None:
     """Later steps are not reached."""
-    result = engine_of(Tools(echo=fails(9))).execute(sequence(2, retry=QUICK), {"input": {"n": 1}})
+    result = engine_of(FunctionTools(echo=fails(9))).execute(sequence(2, retry=QUICK), {"input": {"n": 1}})
     assert (result.status, result.error) == ("failed", "step step_0: not yet")
     assert story(result) == [("step_0", "failed", None, 2), ("step_1", "pending", None, 0)]
 
 
 def test_continue_on_error_reaches_the_end(engine_of: Any) -> None:
     """The failed step's variable is null for the next one."""
-    tools = Tools(echo=fails(1))
+    tools = FunctionTools(echo=fails(1))
     result = engine_of(tools).execute(sequence(2, config={"continueOnError": True}), {"input": {"n": 1}})
     assert result.status == "completed"
     assert result.output == {"v1": {"value": 1, "before": None}}
@@ -91,7 +91,7 @@ def test_continue_on_error_reaches_the_end(engine_of: Any) -> None:
 
 def test_a_false_condition_skips(engine_of: Any) -> None:
     """Nothing is called, and the variable is not among the output."""
-    tools = Tools(echo=echo)
+    tools = FunctionTools(echo=echo)
     workflow = {
         "steps": [
             {"name": "a", "tool": "test.echo", "params": {}, "assign": "a", "if": "${input.wanted}"},
@@ -107,14 +107,14 @@ def test_context_and_preset_variables_are_read(engine_of: Any) -> None:
     """`${repo.owner}` comes from the context, `${known}` from its variables: the original's way to go on by hand."""
     workflow = {"steps": [{"name": "a", "tool": "test.echo", "params": {"o": "${repo.owner}", "k": "${known}"}}]}
     context = {"input": {}, "repo": {"owner": "ada"}, "variables": {"known": [1]}}
-    result = engine_of(Tools(echo=echo)).execute(workflow, context)
+    result = engine_of(FunctionTools(echo=echo)).execute(workflow, context)
     assert result.steps[0].output == {"o": "ada", "k": [1]}
     assert result.output == {"known": [1]}
 
 
 def test_a_missing_path_fails_the_step_and_is_not_retried(engine_of: Any) -> None:
     """With a message that names it."""
-    tools = Tools(echo=echo)
+    tools = FunctionTools(echo=echo)
     workflow = {"steps": [{"name": "a", "tool": "test.echo", "params": {"x": "${input.absent}"}, "retry": QUICK}]}
     result = engine_of(tools).execute(workflow, {"input": {"present": 1}})
     assert result.status == "failed"
@@ -124,7 +124,7 @@ def test_a_missing_path_fails_the_step_and_is_not_retried(engine_of: Any) -> Non
 
 def test_a_result_that_cannot_be_stored_fails_the_step(engine_of: Any) -> None:
     """NUL characters: said, not swallowed."""
-    result = engine_of(Tools(echo=lambda **_: {"text": "a\0b"})).execute(sequence(1), {"input": {"n": 1}})
+    result = engine_of(FunctionTools(echo=lambda **_: {"text": "a\0b"})).execute(sequence(1), {"input": {"n": 1}})
     assert result.status == "failed"
     assert "NUL" in result.error
 
@@ -133,21 +133,21 @@ def test_without_a_database_it_says_so(settings: Settings, caplog: pytest.LogCap
     """In the original's words, and it runs all the same."""
     nowhere = settings.model_copy(update={"database_url": "postgresql://127.0.0.1:1/none"})
     with caplog.at_level(logging.WARNING):
-        result = WorkflowEngine(Tools(echo=echo), settings=nowhere).execute(sequence(1), {"input": {"n": 1}})
+        result = WorkflowEngine(FunctionTools(echo=echo), settings=nowhere).execute(sequence(1), {"input": {"n": 1}})
     assert "Database not available, running without persistence" in caplog.messages
     assert (result.status, result.persisted) == ("completed", False)
 
 
 def test_persistence_switched_off_asks_for_no_database(settings: Settings, pool: Pool) -> None:
     """No row is written."""
-    engine = WorkflowEngine(Tools(echo=echo), persistence=False, pool=pool, settings=settings)
+    engine = WorkflowEngine(FunctionTools(echo=echo), persistence=False, pool=pool, settings=settings)
     assert engine.execute(sequence(1), {"input": {"n": 1}}).persisted is False
     assert get_recent_executions(pool) == []
 
 
 def test_a_persisted_execution_holds_the_invariants(settings: Settings, pool: Pool) -> None:
     """And leaves no lease behind."""
-    engine = WorkflowEngine(Tools(echo=fails(1)), pool=pool, settings=settings)
+    engine = WorkflowEngine(FunctionTools(echo=fails(1)), pool=pool, settings=settings)
     result = engine.execute(sequence(2, retry=QUICK), {"input": {"n": 1}}, triggered_by="ada")
     assert_invariants_at_rest(pool, result.execution_id)
     execution = get_execution(pool, result.execution_id)

@@ -128,7 +128,7 @@ def test_a_killed_worker_takes_its_children_along(args: tuple[str, ...]) -> None
         "from tests.integration.test_mcp_stdio import config, output\n"
         "from workers.mcp_client import McpClient\n"
         "client = McpClient({'s': config(*sys.argv[1:])})\n"
-        "print(output(client.call('s', 'family', {}))['pid'], flush=True)\n"
+        "print(*output(client.call('s', 'family', {})).values(), flush=True)\n"
         "sys.stdin.read()\n"
     )
     worker = subprocess.Popen(
@@ -137,10 +137,11 @@ def test_a_killed_worker_takes_its_children_along(args: tuple[str, ...]) -> None
     with worker:
         try:
             assert worker.stdout is not None
-            child = int(worker.stdout.readline())
+            child, grandchild = map(int, worker.stdout.readline().split())
             assert is_there(child)
         finally:
             worker.kill()
+    os.kill(grandchild, signal.SIGKILL)  # what a server starts itself is the server's to end in this case
     assert eventually(lambda: not is_there(child))
 
 

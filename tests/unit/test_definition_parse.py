@@ -33,6 +33,7 @@ def test_json_and_yaml_give_the_same_document() -> None:
         "\ufeff" + as_json,
     ):
         assert parse_document(text) == document
+    assert parse_document(b"\xef\xbb\xbf" + as_json.encode(), source="x.json") == document
 
 
 @pytest.mark.parametrize(

@@ -95,8 +95,8 @@ class AnswerStream:
             self._channel.send(answer_to(request), self._headers, self._budget)
 
     def _drain(self, chunks: Iterator[bytes]) -> None:
-        """Read to the end of a stream that ends with its answer, so that its connection is kept. A server that leaves its
-        streams open is not waited for again and again."""
+        """Read to the end of a stream that ends with its answer, so that its connection is kept. A server that leaves
+        its streams open is not waited for again and again."""
         if self._channel.open_streams >= _OPEN_STREAMS:
             return
         try:

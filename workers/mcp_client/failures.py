@@ -51,7 +51,7 @@ def trouble(kind: str, message: str, failure: FailureClass = "definite", retry_a
 
 
 def clip(text: str, limit: int = _TEXT_LIMIT) -> str:
-    """Text of a server, fit for an error column: bounded, and without NUL and lone surrogates, which PostgreSQL refuses."""
+    """Text of a server, fit for an error column: bounded, without NUL and lone surrogates, which PostgreSQL refuses."""
     text = _UNSTORABLE.sub("\ufffd", text)
     return text if len(text) <= limit else text[:limit] + f" … ({len(text)} characters)"
 

@@ -4,7 +4,8 @@ Every child leads its own process group, so that what it starts ends with it. A 
 down by itself: a well-behaved server then reads the end of its stdin and leaves. For the others Linux has
 PR_SET_PDEATHSIG, which fires when the *thread* that forked ends; so all children of a client are forked by its one
 launching thread, which lives as long as the client. The call itself is made between fork and exec by a tiny Python
-program: a `preexec_fn` may deadlock in a process with threads.
+program: a `preexec_fn` may deadlock in a process with threads. What a server itself has started is killed with it at
+close(), but after a kill -9 of the worker it is the server's own to end.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+UPDATE mcp_servers SET error = %(error)s WHERE name = %(server)s

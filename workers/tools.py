@@ -1,0 +1,107 @@
+"""The tools as a step sees them: the MCP client, secrets put in just before the call and blotted out of what comes back,
+and the word on whether a call may be made twice."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from orchestrator.outcome import Cancelled, Failed, Succeeded
+from persistence.errors import Afu9Error, InvalidInput
+from persistence.pool import Pool, run
+from persistence.settings import Settings
+from workers.mcp_client import McpClient, retry_is_safe
+from workers.secrets import Secrets
+
+Annotations: TypeAlias = Callable[[str, str], Mapping[str, Any] | None]
+
+
+class Tools:
+    """A ToolCaller (orchestrator/attempt_step.py). `annotations` answers what a tool says of itself, None if unknown."""
+
+    def __init__(self, client: McpClient, secrets: Secrets, annotations: Annotations, max_output_bytes: int):
+        self.client = client
+        self.secrets = secrets
+        self.max_output_bytes = max_output_bytes
+        self._annotations = annotations
+
+    @classmethod
+    def from_settings(cls, client: McpClient, settings: Settings, pool: Pool | None) -> Tools:
+        """With a pool the annotations come from the catalogue's rows, else from the servers."""
+        configured = [secret for config in client.servers.values() for secret in config.secrets]
+        secrets = Secrets.from_environment(os.environ, settings.secrets_dir, configured)
+        annotations = stored_annotations(pool) if pool else listed_annotations(client)
+        return cls(client, secrets, annotations, settings.max_output_bytes)
+
+    def call(
+        self,
+        server: str,
+        tool: str,
+        arguments: Mapping[str, Any],
+        *,
+        timeout: float | None = None,
+        idempotency_key: str = "",
+        meta: Mapping[str, Any] | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> Succeeded | Failed | Cancelled:
+        try:
+            resolved = self.secrets.resolve(dict(arguments))
+        except InvalidInput as error:
+            return Failed("secret_not_found", str(error), "definite")
+        outcome = self.client.call(
+            server,
+            tool,
+            resolved,
+            timeout=timeout,
+            idempotency_key=idempotency_key,
+            meta=meta,
+            cancelled=cancelled,
+        )
+        return self._redacted(outcome)
+
+    def may_repeat(self, server: str, tool: str, idempotent: bool | None) -> bool:
+        """Whether a call whose outcome nobody knows may be made again (workers/mcp_client/retry.py has the rule)."""
+        config = self.client.servers.get(server)
+        if config is None:
+            return True  # it cannot have been called
+        unknown = Failed("transport", "", "unknown")
+        return retry_is_safe(unknown, annotations=self._annotations(server, tool), config=config, idempotent=idempotent)
+
+    def shown(self, params: Any) -> Any:
+        """The params as they may be stored."""
+        return self.secrets.redact(params)
+
+    def _redacted(self, outcome: Succeeded | Failed | Cancelled) -> Succeeded | Failed | Cancelled:
+        redact = self.secrets.redact
+        match outcome:
+            case Succeeded(output=output, meta=meta):
+                return Succeeded(redact(output), redact(meta))
+            case Failed(kind=kind, message=message, failure=failure, retry_after=wait, output=output):
+                return Failed(kind, self.secrets.redact_text(message), failure, wait, redact(output))
+            case Cancelled():
+                return outcome
+
+
+def stored_annotations(pool: Pool) -> Annotations:
+    """From the catalogue's rows; asked only when an outcome is unknown."""
+
+    def annotations(server: str, tool: str) -> Mapping[str, Any] | None:
+        rows = run(pool, "list_tools", {"server": server})
+        return next((row["annotations"] for row in rows if row["tool"] == tool), None)
+
+    return annotations
+
+
+def listed_annotations(client: McpClient) -> Annotations:
+    """From the server itself, where there is no catalogue."""
+
+    def annotations(server: str, tool: str) -> Mapping[str, Any] | None:
+        try:
+            listed = client.list_tools(server)
+        except Afu9Error:
+            return None
+        return next((entry.get("annotations") for entry in listed if entry["name"] == tool), None)
+
+    return annotations
