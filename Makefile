@@ -4,10 +4,10 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test bench clean
+.PHONY: help install demo check test bench conformance clean
 
 help: ## Show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Make .venv with everything the other targets need
 
@@ -29,8 +29,12 @@ check: $(STAMP) ## Lint, format, types, and the import direction between floors
 test: $(STAMP) ## Run all tests on an embedded PostgreSQL and Valkey
 	$(BIN)/python -m pytest
 
-bench: $(STAMP) ## Measure the cost of a hop and the memory of a worker
+bench: $(STAMP) ## Measure a hop, a worker's memory, and the MCP client beside the official SDK
 	$(BIN)/python benchmarks/hop.py
+	$(BIN)/python benchmarks/mcp_client.py
+
+conformance: $(STAMP) ## Run the official MCP conformance suite against our client (needs npm)
+	tests/conformance/run.sh
 
 clean: ## Remove .venv, caches and the local state
 	rm -rf .venv .afu9 .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

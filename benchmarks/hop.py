@@ -19,11 +19,10 @@ from itertools import pairwise
 from pathlib import Path
 from uuid import UUID
 
-from orchestrator.validate import validate
-
 from orchestrator.broker import StepBroker
 from orchestrator.definition import Workflow
 from orchestrator.submit import Request, Submitter
+from orchestrator.validate import validate
 from persistence.embedded import open_embedded
 from persistence.executions import get_execution_steps
 from persistence.migrate import migrate

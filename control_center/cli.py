@@ -21,6 +21,7 @@ COMMANDS = {
     "validate": ("control_center.validate_file", "Check a definition and name all of its faults."),
     "ls": ("control_center.list_executions", "List recent executions."),
     "show": ("control_center.show_execution", "Show an execution with its steps and attempts."),
+    "tools": ("control_center.list_tools", "List what the MCP servers offer."),
     "doctor": ("control_center.doctor", "Check database, Redis, schema, workers and MCP servers."),
 }
 

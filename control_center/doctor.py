@@ -16,7 +16,7 @@ from persistence.errors import Afu9Error
 from persistence.migrate import migrations, pending
 from persistence.pool import Pool, open_pool, run
 from persistence.settings import Settings
-from workers.mcp_client import McpClient
+from workers.mcp_client import McpClient, ServerHealth
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,14 @@ def _server_checks(settings: Settings) -> Iterator[Check]:
         return
     if not tools.servers:
         yield Check("mcp servers", "warn", "none configured: set AFU9_MCP_CONFIG to an mcpServers file")
-    for name in tools.servers:
-        yield _timed(f"mcp {name}", lambda name=name: f"{len(tools.list_tools(name))} tools")  # type: ignore[misc]
-    tools.close()
+    with tools:
+        for name in tools.servers:
+            yield _server_check(tools.server_health(name))
+
+
+def _server_check(health: ServerHealth) -> Check:
+    name = f"mcp {health.server}"
+    if not health.reachable:
+        return Check(name, "fail", health.error or "does not answer")
+    tools = "does not list its tools" if health.tools is None else f"{health.tools} tools"
+    return Check(name, "ok", f"{tools}, protocol {health.era}, {health.latency_ms} ms")

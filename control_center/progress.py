@@ -18,6 +18,7 @@ from psycopg.rows import DictRow
 
 from persistence.executions import get_execution_steps, require_execution
 from persistence.pool import Pool, run
+from workers.secrets import redact
 
 AT_REST = ("completed", "failed", "cancelled", "paused")
 INTERVAL = 0.1
@@ -113,7 +114,7 @@ def result_object(pool: Pool, execution_id: UUID) -> dict[str, Any]:
         "executionId": str(execution_id),
         "status": execution["status"],
         "input": execution["input"],
-        "output": execution["output"],
+        "output": redact(execution["output"]),
         "error": execution["error"],
         "startedAt": iso(execution["started_at"]),
         "completedAt": iso(execution["completed_at"]),
@@ -131,7 +132,7 @@ def step_objects(steps: Sequence[DictRow]) -> list[dict[str, Any]]:
             "status": step["status"],
             "tool": step["tool"],
             "input": step["input"],
-            "output": step["output"],
+            "output": redact(step["output"]),
             "startedAt": iso(step["started_at"]),
             "completedAt": iso(step["completed_at"]),
             "durationMs": step["duration_ms"],

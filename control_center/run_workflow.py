@@ -13,11 +13,13 @@ from typing import Any
 
 import click
 
+from control_center.list_tools import known_tools
 from control_center.progress import follow, result_object
 from control_center.read_files import read_document, read_input, read_object
 from control_center.services import Services, open_services
 from control_center.timeline import render_execution
 from orchestrator.broker import StepBroker
+from orchestrator.check_tools import ToolSchemas
 from orchestrator.definition import Workflow
 from orchestrator.recover import Recovery
 from orchestrator.submit import Request, Submitter
@@ -61,18 +63,21 @@ def run_command(
         triggered_by=_who(),
         idempotency_key=idempotency_key,
     )
-    workflow = _checked(file, settings, request)
+    document = read_document(file)
+    workflow = _checked(document, settings, request, None)
     if no_persistence:
         return _run_in_memory(workflow, settings, request)
-    with open_services(settings) as services, _fleet(services) as on_idle:
-        return _submit_and_follow(services, workflow, request, as_json, on_idle)
+    with open_services(settings) as services:
+        workflow = _checked(document, settings, request, known_tools(services.settings.database_dsn))
+        with _fleet(services) as on_idle:
+            return _submit_and_follow(services, workflow, request, as_json, on_idle)
 
 
-def _checked(file: Path, settings: Settings, request: Request) -> Workflow:
+def _checked(document: Any, settings: Settings, request: Request, known: ToolSchemas | None) -> Workflow:
     tools = McpClient.from_environment(settings.mcp_config)
     keys = {"input", *request.context, *request.context.get("variables", {})}
     try:
-        return validate(read_document(file), servers=tools.servers.keys(), context_keys=keys)
+        return validate(document, servers=tools.servers.keys(), context_keys=keys, tools=known)
     finally:
         tools.close()
 

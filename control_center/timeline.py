@@ -9,6 +9,8 @@ from typing import Any
 
 from psycopg.rows import DictRow
 
+from workers.secrets import redact
+
 GLYPHS = {
     "pending": "○",
     "running": "◐",
@@ -35,7 +37,7 @@ def render_execution(execution: DictRow, steps: Sequence[DictRow], events: Seque
     if execution["output"]:
         yield ""
         yield "output:"
-        yield _cut(json.dumps(execution["output"], indent=2, ensure_ascii=False))
+        yield _cut(json.dumps(redact(execution["output"]), indent=2, ensure_ascii=False))
 
 
 def render_timeline(execution: DictRow, steps: Sequence[DictRow], events: Sequence[DictRow]) -> Iterator[str]:

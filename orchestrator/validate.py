@@ -12,6 +12,7 @@ from typing import Any, TypeGuard
 
 from pydantic import ValidationError
 
+from orchestrator.check_tools import ToolSchemas, tool_findings
 from orchestrator.conditions import compile_condition
 from orchestrator.definition import MAX_STEPS, TOOL_PATTERN, Workflow
 from orchestrator.describe import shown
@@ -28,12 +29,17 @@ _TOOL = re.compile(TOOL_PATTERN)
 
 
 def validate(
-    document: Any, *, servers: Collection[str] | None = None, context_keys: Collection[str] | None = None
+    document: Any,
+    *,
+    servers: Collection[str] | None = None,
+    context_keys: Collection[str] | None = None,
+    tools: ToolSchemas | None = None,
 ) -> Workflow:
     """The workflow in `document`. Raises InvalidDefinition with all faults, in document order.
 
     servers: the names of the configured servers; None accepts any.
     context_keys: the top-level keys of the initial context beside `input`; None accepts every name that no step assigns.
+    tools: the input schemas of the tools that are known, by server and tool; a server that is missing is not judged.
     """
     impurities = list(islice(find_impurities(document), MAX_IMPURITIES))
     if any(finding.blocks for finding in impurities):
@@ -46,7 +52,7 @@ def validate(
     except ValidationError as error:
         findings += [finding for finding in explain(error) if finding.location not in impure]
     if isinstance(document, dict) and isinstance(document.get("steps"), list):
-        check = _MeaningCheck(document["steps"], servers, context_keys)
+        check = _MeaningCheck(document["steps"], servers, context_keys, tools or {})
         findings += [finding for finding in check.findings() if finding.location not in impure]
     if findings or workflow is None:
         place = _Places(document)
@@ -80,7 +86,14 @@ class _Places:
 class _MeaningCheck:
     """What a step means beside the others: names, variables, servers, templates and conditions."""
 
-    def __init__(self, steps: list[Any], servers: Collection[str] | None, context_keys: Collection[str] | None):
+    def __init__(
+        self,
+        steps: list[Any],
+        servers: Collection[str] | None,
+        context_keys: Collection[str] | None,
+        tools: ToolSchemas,
+    ):
+        self._tools = tools
         self._steps = [step if isinstance(step, dict) else {} for step in steps[:MAX_STEPS]]
         self._servers = servers
         self._context_keys = context_keys
@@ -96,6 +109,8 @@ class _MeaningCheck:
         for index, step in enumerate(self._steps):
             yield from self._name(index, step.get("name"))
             yield from self._tool(index, step.get("tool"))
+            if isinstance(step.get("tool"), str):
+                yield from tool_findings(index, step["tool"], step.get("params"), self._tools)
             yield from self._params(index, step.get("params"))
             yield from self._condition(index, step)
             yield from self._retry(index, step.get("retry"))

@@ -87,6 +87,16 @@ def _redact(value: Any, known: re.Pattern[str] | None, *, hidden: bool) -> Any:
     return value
 
 
+def _blot(value: Any, known: re.Pattern[str]) -> Any:
+    if isinstance(value, str):
+        return known.sub(BLOT, value)
+    if isinstance(value, list | tuple):
+        return [_blot(item, known) for item in value]
+    if isinstance(value, dict):
+        return {_blot(key, known): _blot(item, known) for key, item in value.items()}
+    return value
+
+
 def _tells(key: Any) -> bool:
     return isinstance(key, str) and bool(_TELLING_KEY.search(key)) and not _PAGING_KEY.search(key)
 
@@ -122,6 +132,10 @@ class Secrets:
     def redact(self, value: Any) -> Any:
         """As redact, with everything this process knows."""
         return _redact(value, self._known, hidden=False)
+
+    def blot(self, value: Any) -> Any:
+        """Known values only, whatever their keys: for outputs, which later steps read."""
+        return _blot(value, self._known) if self._known else value
 
     def redact_text(self, text: str) -> str:
         """Known values only: for log lines."""

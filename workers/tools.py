@@ -74,12 +74,12 @@ class Tools:
         return self.secrets.redact(params)
 
     def _redacted(self, outcome: Succeeded | Failed | Cancelled) -> Succeeded | Failed | Cancelled:
-        redact = self.secrets.redact
+        blot = self.secrets.blot
         match outcome:
             case Succeeded(output=output, meta=meta):
-                return Succeeded(redact(output), redact(meta))
+                return Succeeded(blot(output), blot(meta))
             case Failed(kind=kind, message=message, failure=failure, retry_after=wait, output=output):
-                return Failed(kind, self.secrets.redact_text(message), failure, wait, redact(output))
+                return Failed(kind, blot(message), failure, wait, blot(output))
             case Cancelled():
                 return outcome
 

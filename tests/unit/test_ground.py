@@ -125,5 +125,5 @@ def test_nesting_without_end_is_refused() -> None:
 @pytest.mark.parametrize("text", ["NaN", '{"a": Infinity}', b'"\xff"', "", "{"])
 def test_what_is_not_json_is_not_decoded(text: str | bytes) -> None:
     """The standard library would take NaN."""
-    with pytest.raises(ValueError, match="[a-z]"):
+    with pytest.raises(ValueError, match=r"[a-z]"):
         decode_json(text)

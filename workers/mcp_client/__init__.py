@@ -4,7 +4,6 @@ Read on: client.py (the surface), peer.py (a server), detect.py (which protocol)
 (the two transports), failures.py (what a failure means), results.py (what a step stores).
 """
 
-from workers.mcp_client.call import new_traceparent
 from workers.mcp_client.client import McpClient
 from workers.mcp_client.health import ServerHealth
 from workers.mcp_client.load import load_servers
@@ -18,6 +17,5 @@ __all__ = [
     "ServerHealth",
     "cap_output",
     "load_servers",
-    "new_traceparent",
     "retry_is_safe",
 ]

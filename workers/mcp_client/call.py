@@ -5,11 +5,9 @@ from __future__ import annotations
 import base64
 import importlib.metadata
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 IDEMPOTENCY_META = "afu9.dev/idempotency-key"
 
@@ -47,11 +45,6 @@ def new_call(tool: str, arguments: Mapping[str, Any], idempotency_key: str, meta
         carried[IDEMPOTENCY_META] = idempotency_key
         headers["idempotency-key"] = header_value(idempotency_key)
     return Call(tool, arguments, carried, headers)
-
-
-def new_traceparent(trace: UUID) -> str:
-    """A W3C trace context for one attempt: the trace is the execution's id, the span is new."""
-    return f"00-{trace.hex}-{secrets.token_hex(8)}-01"
 
 
 def header_value(text: str) -> str:

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import httpx
-import orjson
 
 from orchestrator.outcome import Failed, FailureClass
+from persistence.json_value import decode_json
 
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR = -32700, -32600, -32601, -32602, -32603
 HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED_VERSION, RATE_LIMITED = -32020, -32021, -32022, -32023
@@ -116,8 +116,8 @@ def _advice(status: int) -> str:
 
 def _error_object(body: bytes) -> dict[str, Any] | None:
     try:
-        message = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        message = decode_json(body)
+    except ValueError:
         return None
     error = message.get("error") if isinstance(message, dict) else None
     return error if isinstance(error, dict) and isinstance(error.get("code"), int) else None

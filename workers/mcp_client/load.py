@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from persistence.errors import Fault, InvalidInput
+from persistence.json_value import decode_json
 from workers.mcp_client.references import References
 from workers.mcp_client.server_entry import read_entry, url_fault
 from workers.mcp_client.servers import ServerConfig
@@ -58,12 +57,12 @@ def _from_file(file: Path, environ: Mapping[str, str], faults: list[Fault]) -> d
 
 def _entries(file: Path) -> dict[str, Any]:
     try:
-        document = orjson.loads(file.read_bytes())
+        document = decode_json(file.read_bytes())
     except OSError as error:
         raise InvalidInput(
             f"{file}: cannot be read: {error.strerror}; name the file of MCP servers that exists"
         ) from error
-    except orjson.JSONDecodeError as error:
+    except ValueError as error:
         raise InvalidInput(f"{file}: is not valid JSON: {error}; correct the file") from error
     entries = document.get("mcpServers") if isinstance(document, dict) else None
     if not isinstance(entries, dict):
