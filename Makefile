@@ -1,7 +1,9 @@
 # One door: `make demo` runs the main job, `make check` and `make test` are what CI runs. Needs Python 3.11+ and a package index.
 PYTHON ?= python3
 BIN := .venv/bin
-STAMP := .venv/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+RUN := .venv/.run
+DEV := .venv/.dev
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo check test bench conformance clean
@@ -9,31 +11,35 @@ STAMP := .venv/.installed
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: $(STAMP) ## Make .venv with everything the other targets need
+install: $(DEV) ## Make .venv with everything the other targets need
 
-$(STAMP): pyproject.toml constraints.txt
+$(RUN): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@touch $(STAMP)
+	$(PIP) -c constraints.txt -e '.[embedded,demo]'
+	@touch $(RUN)
 
-demo: $(STAMP) ## Run the example workflow on real parts, from nothing
+$(DEV): $(RUN)
+	$(PIP) -c constraints.txt -e '.[dev]'
+	@touch $(DEV)
+
+demo: $(RUN) ## Run the example workflow on real parts, from nothing
 	$(BIN)/python examples/demo.py
 
-check: $(STAMP) ## Lint, format, types, and the import direction between floors
+check: $(DEV) ## Lint, format, types, and the import direction between floors
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: $(STAMP) ## Run all tests on an embedded PostgreSQL and Valkey
+test: $(DEV) ## Run all tests on an embedded PostgreSQL and Valkey
 	$(BIN)/python -m pytest
 
-bench: $(STAMP) ## Measure a hop, a worker's memory, and the MCP client beside the official SDK
+bench: $(DEV) ## Measure a hop, a worker's memory, and the MCP client beside the official SDK
 	$(BIN)/python benchmarks/hop.py
 	$(BIN)/python benchmarks/mcp_client.py
 
-conformance: $(STAMP) ## Run the official MCP conformance suite against our client (needs npm)
+conformance: $(DEV) ## Run the official MCP conformance suite against our client (needs npm)
 	tests/conformance/run.sh
 
 clean: ## Remove .venv, caches and the local state

@@ -24,6 +24,7 @@ from persistence.transitions import Claim, Transition
 
 log = logging.getLogger(__name__)
 
+LONGEST_WISH = 300.0  # seconds of a server's Retry-After that are honoured
 PATIENCE = 30.0  # seconds that a result is held while PostgreSQL is away: the grace in claim_step's deadline
 
 
@@ -69,7 +70,7 @@ def _record(pool: Pool, attempt: Attempt) -> Transition:
 
 def _charge(pool: Pool, attempt: Attempt, failed: Failed) -> Transition:
     step, claim = attempt.step, attempt.claim
-    delay = max(delay_seconds(step.retry, claim.retries_so_far), failed.retry_after or 0.0)
+    delay = retry_delay(failed, step, claim.retries_so_far)
     return transitions.charge_step(
         pool,
         claim.step_id,
@@ -95,6 +96,11 @@ def charge_unexpected(pool: Pool, step_id: UUID, attempt: int, error: BaseExcept
         delay_ms=1000,
         params=None,
     )
+
+
+def retry_delay(failed: Failed, step: PlannedStep, retries_so_far: int) -> float:
+    """Seconds until the next attempt: the step's own delay, or the server's wish where that is longer."""
+    return max(delay_seconds(step.retry, retries_so_far), min(failed.retry_after or 0.0, LONGEST_WISH))
 
 
 def is_retryable(failed: Failed, step: PlannedStep) -> bool:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 from uuid import UUID
 
-from orchestrator.advance import Attempt, is_retryable
+from orchestrator.advance import is_retryable, retry_delay
 from orchestrator.attempt_step import ToolCaller, attempt_step
-from orchestrator.backoff import delay_seconds
 from orchestrator.definition import Workflow
 from orchestrator.outcome import Cancelled, Failed, Skipped, Succeeded
 from orchestrator.plan import PlannedStep, definition_hash, plan
@@ -94,7 +93,7 @@ class _InMemoryRun:
                 case Skipped():
                     return StepResult(step.name, "skipped", duration_ms=0)
                 case Failed() as failed if is_retryable(failed, step) and retries < step.max_retries:
-                    threading.Event().wait(_pause(attempt, failed, retries))
+                    threading.Event().wait(retry_delay(failed, step, retries))
                     retries += 1
                 case Failed() as failed:
                     return StepResult(step.name, "failed", None, failed.message, _since(started), retries)
@@ -124,10 +123,6 @@ class _InMemoryRun:
                 variables[step.assign] = self._results[step.index].output
         steps = tuple(self._results[step.index] for step in self._steps)
         return InMemoryResult(self._execution_id, status, variables, error, steps)
-
-
-def _pause(attempt: Attempt, failed: Failed, retries: int) -> float:
-    return max(delay_seconds(attempt.step.retry, retries), failed.retry_after or 0.0)
 
 
 def _since(started: float) -> int:

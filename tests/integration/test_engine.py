@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from orchestrator.outcome import Failed
+from orchestrator.plan import plan
 from orchestrator.submit import Request, Submitter
 from persistence.executions import get_execution, get_recent_executions
 from persistence.pool import Pool, run
@@ -164,3 +165,56 @@ def test_an_execution_whose_process_died_is_found_by_the_reaper(settings: Settin
     (lost,) = run(pool, "reap_steps", {"silence": 30, "max_lost": 3, "limit": 10})
     assert (lost["reason"], lost["step_status"]) == ("its worker is gone", "pending")
     assert [row["step_id"] for row in run(pool, "dispatch_steps", {"limit": 10})] == [lost["step_id"]]
+
+
+def test_retry_on_says_which_failures_are_worth_another_attempt(engine_of: Any) -> None:
+    """Without it the tool's own failures are; with it those that it names, and calls that did not run in any case."""
+    tools = FunctionTools(echo=fails(1, "invalid_response"))
+    assert engine_of(tools).execute(sequence(1, retry=QUICK), {"input": {"n": 1}}).status == "failed"
+    tools = FunctionTools(echo=fails(1, "invalid_response"))
+    chosen = sequence(1, retry=QUICK, retryOn=["invalid_response"])
+    assert engine_of(tools).execute(chosen, {"input": {"n": 1}}).status == "completed"
+    tools = FunctionTools(echo=fails(1, "tool_error"))
+    assert engine_of(tools).execute(chosen, {"input": {"n": 1}}).status == "failed"
+
+
+def test_an_unsafe_call_with_an_unknown_outcome_is_not_repeated(engine_of: Any) -> None:
+    """Retries left or not; the step's word counts more than the catalogue's."""
+
+    def hangs(**arguments: Any) -> Failed:
+        return Failed("timeout", "no answer within 1 s", "unknown")
+
+    tools = FunctionTools(echo=hangs)
+    tools.repeatable = False
+    result = engine_of(tools).execute(sequence(1, retry=QUICK), {"input": {"n": 1}})
+    assert result.status == "failed"
+    assert "may have run" in result.error
+    assert tools.calls["echo"] == 1
+    tools = FunctionTools(echo=hangs)
+    tools.repeatable = False
+    engine_of(tools).execute(sequence(1, retry=QUICK, idempotent=True), {"input": {"n": 1}})
+    assert tools.calls["echo"] == 3
+
+
+def test_the_idempotency_key_may_be_an_argument(engine_of: Any) -> None:
+    """For servers that take it as one; it is recorded with the params."""
+    tools = FunctionTools(echo=echo)
+    result = engine_of(tools).execute(sequence(1, idempotencyArgument="request_id"), {"input": {"n": 1}})
+    assert result.steps[0].output["request_id"] == f"{result.execution_id}:step_0"
+    assert set(tools.keys) == {f"{result.execution_id}:step_0"}
+
+
+def test_retry_after_is_waited_out(settings: Settings, pool: Pool) -> None:
+    """The server's wish, where it is longer than the step's own delay; never longer than five minutes."""
+    from orchestrator.advance import Attempt, advance
+
+    for wish, expected in ((60.0, 60), (86_400.0, 300)):
+        submitted = Submitter(pool, None).submit(sequence(1, retry=QUICK), [Request(input={"n": 1})])[0]
+        claim = claim_step(pool, submitted.ready[0], UUID(int=1), 1000)
+        assert claim is not None
+        failed = Failed("rate_limited", "HTTP 429", "not_executed", retry_after=wish)
+        step = plan(sequence(1, retry=QUICK)).steps[0]
+        (transition,) = advance(pool, None, [Attempt(claim, step, {}, failed)])
+        assert transition.step_status == "pending"
+        (row,) = run(pool, "step_due", {"execution_id": submitted.execution_id})
+        assert round(row["due_in"]) == expected

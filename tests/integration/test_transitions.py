@@ -347,3 +347,56 @@ def test_stuck_executions_are_found(pool: Pool) -> None:
     with pool.connection() as connection:
         connection.execute("UPDATE workflow_steps SET dispatch_after = NULL")
     assert [row["id"] for row in run(pool, "stuck_executions", {"limit": 10})] == [execution_id]
+
+
+def catalogue(pool: Pool, *, repeatable: bool) -> None:
+    """The catalogue knows test.echo."""
+    run(pool, "claim_refresh", {"server": "test", "repeat_unannotated": True, "ttl": 0})
+    tool = {"tool": "echo", "repeatable": repeatable, "hash": "h"}
+    run(pool, "store_tools", {"server": "test", "era": "jsonrpc", "tools": json.dumps([tool])})
+
+
+@pytest.mark.parametrize(
+    ("repeatable", "idempotent", "status", "kind"),
+    [
+        (False, None, "failed", "outcome_unknown"),
+        (False, True, "pending", "worker_lost"),
+        (True, None, "pending", "worker_lost"),
+        (True, False, "failed", "outcome_unknown"),
+        (None, None, "pending", "worker_lost"),
+    ],
+)
+def test_a_lost_call_is_repeated_only_where_that_is_safe(
+    pool: Pool, repeatable: bool | None, idempotent: bool | None, status: str, kind: str
+) -> None:
+    """The step's own word first, then the catalogue's; a tool nobody knows is repeated, with its idempotency key."""
+    if repeatable is not None:
+        catalogue(pool, repeatable=repeatable)
+    execution_id, ready = start(pool, 1, **({} if idempotent is None else {"idempotent": idempotent}))
+    take(pool, ready)
+    silence(pool, WORKER)
+    reap(pool)
+    step = step_row(pool, execution_id)
+    assert (step["status"], step["error_kind"]) == (status, kind)
+    assert ("may have run" in step["error"]) == (kind == "outcome_unknown")
+
+
+def test_the_catalogue_is_refreshed_once_per_interval(pool: Pool) -> None:
+    """Of a fleet that starts together one worker asks."""
+    ask = {"server": "test", "repeat_unannotated": True, "ttl": 60}
+    assert [run(pool, "claim_refresh", ask)[0]["claimed"] for _ in range(3)] == [True, False, False]
+    assert run(pool, "claim_refresh", ask | {"ttl": 0})[0]["claimed"]
+
+
+def test_the_catalogue_tells_what_changed(pool: Pool) -> None:
+    """Added, changed by hash, removed; what stayed is not mentioned."""
+
+    def store(**hashes: str) -> set[tuple[str, str]]:
+        tools = [{"tool": tool, "repeatable": True, "hash": digest} for tool, digest in hashes.items()]
+        rows = run(pool, "store_tools", {"server": "test", "era": "x", "tools": json.dumps(tools)})
+        return {(row["tool"], row["change"]) for row in rows}
+
+    run(pool, "claim_refresh", {"server": "test", "repeat_unannotated": True, "ttl": 0})
+    assert store(a="1", b="1", c="1") == {("a", "added"), ("b", "added"), ("c", "added")}
+    assert store(a="1", b="2") == {("b", "changed"), ("c", "removed")}
+    assert store(a="1", b="2") == set()
