@@ -286,12 +286,3 @@ def test_a_failed_execution_exits_with_7(configured: dict[str, str], home: Path)
     (step,) = state["steps"]
     assert set(step) == {"name", "status", "output", "duration", "retries"}
     assert (step["name"], step["status"], step["retries"]) == ("one", "failed", 0)
-
-
-def test_the_readme_names_every_setting() -> None:
-    """Documentation that can fail."""
-    text = (ROOT / "README.md").read_text()
-    for field in Settings.model_fields.values():
-        alias = str(field.validation_alias)
-        name = alias if not alias.startswith("DATABASE_") or alias == "DATABASE_URL" else alias.removeprefix("DATABASE")
-        assert name in text, alias

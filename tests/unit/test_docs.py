@@ -1,0 +1,59 @@
+"""Documentation that can fail: what code accepts is named where people look for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from control_center.cli import COMMANDS
+from orchestrator.definition import Config, RetriedKind, Retry, Step, Workflow
+from persistence.settings import Settings
+from workers.mcp_client import server_entry
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("model", [Workflow, Step, Retry, Config])
+def test_every_key_of_the_language_is_documented(model: type[Workflow]) -> None:
+    """docs/definition-language.md."""
+    text = (ROOT / "docs" / "definition-language.md").read_text()
+    missing = [field.alias for field in model.model_fields.values() if f"{field.alias}`" not in text]
+    assert missing in ([], ["config"])
+
+
+def test_every_failure_that_may_be_retried_is_documented() -> None:
+    """The words of retryOn."""
+    text = (ROOT / "docs" / "definition-language.md").read_text()
+    assert [kind for kind in RetriedKind.__args__ if f"`{kind}`" not in text] == []
+
+
+def test_every_key_of_a_server_is_documented() -> None:
+    """docs/servers.md."""
+    text = (ROOT / "docs" / "servers.md").read_text()
+    assert [key for key in server_entry._OURS if f"`{key}`" not in text] == []
+
+
+def test_every_setting_is_documented() -> None:
+    """README.md; the companions of DATABASE_HOST by their endings."""
+    text = (ROOT / "README.md").read_text()
+    for field in Settings.model_fields.values():
+        alias = str(field.validation_alias)
+        short = alias.removeprefix("DATABASE") if alias.startswith("DATABASE_") else alias
+        assert alias in text or f"`{short}`" in text, alias
+
+
+def test_every_command_is_documented() -> None:
+    """README.md."""
+    text = (ROOT / "README.md").read_text()
+    assert [name for name in COMMANDS if f"afu9 {name}" not in text] == []
+
+
+def test_architecture_fits_one_sitting() -> None:
+    """At most 150 lines, and every file it names exists."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    assert len(text.splitlines()) <= 150
+    import re
+
+    for name in re.findall(r"`((?:control_center|workers|orchestrator|persistence|tests)/[\w/.]+)`", text):
+        assert (ROOT / name).exists(), name
