@@ -18,6 +18,7 @@ from dramatiq.middleware import Middleware
 from orchestrator.advance import advance, charge_unexpected
 from orchestrator.push import push_steps
 from persistence.errors import Unreachable
+from persistence.transitions import ReadyStep
 from workers.process import WorkerProcess
 from workers.run_step import AttemptFailed
 
@@ -54,8 +55,19 @@ class RetryMiddleware(Middleware):
                 advance(runner.pool, runner.broker, [attempt])
             case Unreachable():
                 log.error("message %s: not run: %s; the dispatcher will push it again", message.message_id, exception)
+            case _ if (step := step_of(message)) is None:
+                log.error("message %s names no step: it goes to the dead letters", message.message_id)
+                message.fail()
             case _:
-                step_id, attempt_before = message.args
-                transition = charge_unexpected(runner.pool, UUID(step_id), attempt_before + 1, exception)
+                transition = charge_unexpected(runner.pool, step.step_id, step.attempt + 1, exception)
                 if runner.broker is not None:
                     push_steps(runner.broker, transition.ready)
+
+
+def step_of(message: MessageProxy) -> ReadyStep | None:
+    """The step that a message names, None if it names none."""
+    try:
+        step_id, attempt = message.args
+        return ReadyStep(UUID(step_id), int(attempt))
+    except (ValueError, TypeError, AttributeError):
+        return None

@@ -10,9 +10,11 @@ from uuid import UUID
 
 import pytest
 import redis
+from dramatiq import Message
 
 from orchestrator.broker import StepBroker
 from orchestrator.definition import Workflow
+from orchestrator.push import STEP_ACTOR, STEP_QUEUE
 from orchestrator.submit import Request, Submitter
 from orchestrator.validate import validate
 from persistence.executions import get_execution, get_execution_steps
@@ -140,6 +142,25 @@ def test_the_dramatiq_command_runs_the_same_worker(
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_message_that_names_no_step_goes_to_the_dead_letters(
+    fleet: Fleet, submitter: Submitter, pool: Pool, settings: Settings, valkey: redis.Redis
+) -> None:
+    """And harms no other."""
+    broker = StepBroker(settings.redis_url, namespace=settings.namespace)
+    for number, args in enumerate([("nonsense", 0), (), (None, None, None)]):
+        message: Message[None] = Message(STEP_QUEUE, STEP_ACTOR, args, {}, {}, message_id=f"bad-{number}")
+        broker.enqueue(message)
+    ids = submit(submitter, echoes(), 3)
+    fleet.start("orchestrator")
+    fleet.start("worker")
+    wait_at_rest(pool, ids, 30)
+    assert_all_completed_once(pool, ids)
+    dead = f"{settings.namespace}:{STEP_QUEUE}.XQ"
+    wait_until(lambda: valkey.zcard(dead) == 3, 10, "the burial of three messages")
+    assert sorted(valkey.zrange(dead, 0, -1)) == [b"bad-0", b"bad-1", b"bad-2"]
+    broker.close()
 
 
 @pytest.mark.parametrize(
