@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.outcome import Failed, Succeeded
 from workers.mcp_client.failures import Trouble
-from workers.mcp_client.results import cap_output, outcome_of
+from workers.mcp_client.results import outcome_of
 
 TEXT = {"type": "text", "text": "hello"}
 
@@ -82,11 +82,3 @@ def test_a_long_error_is_cut() -> None:
     outcome = outcome_of(text("x" * 1_000_000) | {"isError": True}, "server s")
     assert isinstance(outcome, Failed)
     assert len(outcome.message) < 2200
-
-
-def test_a_large_output_is_replaced_by_a_marker() -> None:
-    """The marker tells size and digest of the JSON; what fits is left alone."""
-    output = {"a": "x" * 100}
-    digest = hashlib.sha256(b'{"a":"' + b"x" * 100 + b'"}').hexdigest()
-    assert cap_output(output, 108) == output
-    assert cap_output(output, 107) == {"truncated": True, "size": 108, "sha256": digest}

@@ -7,7 +7,6 @@ Read on: client.py (the surface), peer.py (a server), detect.py (which protocol)
 from workers.mcp_client.client import McpClient
 from workers.mcp_client.health import ServerHealth
 from workers.mcp_client.load import load_servers
-from workers.mcp_client.results import cap_output
 from workers.mcp_client.retry import retry_is_safe
 from workers.mcp_client.servers import ServerConfig
 
@@ -15,7 +14,6 @@ __all__ = [
     "McpClient",
     "ServerConfig",
     "ServerHealth",
-    "cap_output",
     "load_servers",
     "retry_is_safe",
 ]

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.outcome import Failed, Succeeded
-from persistence.json_value import decode_json, encode_json
+from persistence.json_value import decode_json
 from workers.mcp_client.failures import clip, trouble
 
 _SERVER_IDENTITY = "io.modelcontextprotocol/serverInfo"  # one known server puts a picture in it on every answer
@@ -102,11 +102,3 @@ def _meta(result: Mapping[str, Any]) -> Mapping[str, Any] | None:
     meta = result.get("_meta")
     kept = {k: v for k, v in meta.items() if k != _SERVER_IDENTITY} if isinstance(meta, dict) else {}
     return kept or None
-
-
-def cap_output(output: Any, limit: int = 256 * 1024) -> Any:
-    """The output, or a marker with size and SHA-256 of its JSON if that is larger than `limit` bytes."""
-    text = encode_json(output, what="the tool's result").encode()
-    if len(text) <= limit:
-        return output
-    return {"truncated": True, "size": len(text), "sha256": hashlib.sha256(text).hexdigest()}
