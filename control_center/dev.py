@@ -64,7 +64,7 @@ class Role:
     def _start(self) -> None:
         self._started = time.monotonic()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "control_center", self._name],
+            [sys.executable, "-m", "control_center", self._name, "--parent", str(os.getpid())],
             env=dict(self._environment),
             start_new_session=True,  # the terminal's Ctrl-C reaches us alone, and we end them in order
         )

@@ -13,10 +13,13 @@ import click
 from persistence.errors import InvalidInput
 from persistence.settings import Settings
 
+PARENT = click.option("--parent", type=int, hidden=True, help="End when this process is no longer the parent.")
+
 
 @click.command("worker")
 @click.option("-t", "--threads", type=click.IntRange(1, 512), help="Steps at once; default AFU9_THREADS (16).")
-def worker_command(threads: int | None) -> int:
+@PARENT
+def worker_command(threads: int | None, parent: int | None) -> int:
     """Start a worker: it claims steps, calls their tools and records what came of it."""
     from workers.serve import Served
 
@@ -25,7 +28,7 @@ def worker_command(threads: int | None) -> int:
         settings = settings.model_copy(update={"threads": threads})
     if not settings.database_dsn:
         raise InvalidInput("no database is configured: set DATABASE_URL, or use `afu9 dev`")
-    stopping = _stop_on_signals()
+    stopping = _stop_when_asked(parent)
     served = Served(settings)
     while not stopping.wait(5):
         if not served.alive():
@@ -36,11 +39,12 @@ def worker_command(threads: int | None) -> int:
 
 
 @click.command("orchestrator")
-def orchestrator_command() -> int:
+@PARENT
+def orchestrator_command(parent: int | None) -> int:
     """Start an orchestrator. One is enough; more are welcome and share the work."""
     from orchestrator.__main__ import orchestrate
 
-    orchestrate(_loaded(), _stop_on_signals())
+    orchestrate(_loaded(), _stop_when_asked(parent))
     return 0
 
 
@@ -75,9 +79,11 @@ def _loaded() -> Settings:
     return settings
 
 
-def _stop_on_signals() -> threading.Event:
-    """SIGTERM and SIGINT ask for a graceful end; a second one ends at once."""
+def _stop_when_asked(parent: int | None) -> threading.Event:
+    """SIGTERM and SIGINT ask for a graceful end, a second one ends at once. With `parent` its death asks too."""
     stopping = threading.Event()
+    if parent is not None:
+        threading.Thread(target=_watch, args=(parent, stopping), name="parent", daemon=True).start()
     leave: Callable[..., None] = lambda *_: os._exit(130)  # noqa: E731  # the handler of the second signal
 
     def ask(number: int, _frame: object) -> None:
@@ -87,3 +93,9 @@ def _stop_on_signals() -> threading.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ask)
     return stopping
+
+
+def _watch(parent: int, stopping: threading.Event) -> None:
+    while not stopping.wait(1):
+        if os.getppid() != parent:
+            stopping.set()

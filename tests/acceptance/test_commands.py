@@ -52,7 +52,12 @@ def afu9(
 
 
 def processes_of(folder: Path) -> list[str]:
-    """Command lines of running processes that name the folder or its sockets."""
+    """Command lines of running processes that name the folder."""
+    return processes_with(str(folder))
+
+
+def processes_with(text: str) -> list[str]:
+    """Command lines of running processes that hold the text."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -60,7 +65,7 @@ def processes_of(folder: Path) -> list[str]:
             stat = (entry / "stat").read_text().rsplit(")", 1)[1].split()
         except OSError:
             continue
-        if str(folder) in line and stat[0] != "Z" and int(entry.name) != os.getpid():
+        if text in line and stat[0] != "Z" and int(entry.name) != os.getpid():
             found.append(line)
     return found
 
@@ -119,6 +124,21 @@ def test_run_attaches_to_a_running_dev_and_ctrl_c_leaves_nothing(alone: dict[str
         fleet.end()
     assert find_running(home / "state") is None
     assert processes_of(home) == []
+
+
+def test_a_killed_dev_leaves_nothing(alone: dict[str, str], home: Path) -> None:
+    """kill -9: the kernel ends the servers, and the roles see that their parent is gone."""
+    (home / "demo").mkdir()
+    (home / "logs").mkdir()
+    fleet = Fleet(alone | {"AFU9_DRAIN_SECONDS": "2"}, home / "logs")
+    try:
+        dev = fleet.start("dev")
+        wait_until(lambda: len(processes_with(f"--parent {dev.pid}")) == 2, 60, "the start of two roles")
+        dev.kill()
+        wait_until(lambda: processes_with(f"--parent {dev.pid}") == [], 30, "the end of the roles")
+        wait_until(lambda: processes_of(home) == [], 10, "the end of the servers")
+    finally:
+        fleet.end()
 
 
 def test_a_run_without_a_second_chance_survives_ctrl_c(alone: dict[str, str], home: Path) -> None:

@@ -1,17 +1,32 @@
-"""A server built with FastMCP. Run as a program: `python mcp_fastmcp_server.py stdio|json|sse`.
+"""A server built with FastMCP. Run as a program: `python mcp_fastmcp_server.py json|sse|stdio`.
 
-json: stateless with JSON answers; sse: sessions and event streams. Both print their URL first.
+json: stateless with JSON answers; sse: sessions for older clients and event streams. Both print their URL first.
 """
 
 from __future__ import annotations
 
 import socket
 import sys
+import threading
 
-import uvicorn
 from fastmcp import FastMCP
+from pydantic import BaseModel
 
 server = FastMCP("tests")
+together = threading.Barrier(8)
+
+
+class Stock(BaseModel):
+    """A result with a schema of its own."""
+
+    item: str
+    places: dict[str, int]
+
+
+@server.tool(annotations={"readOnlyHint": True})
+def stock(item: str, count: int) -> Stock:
+    """How many of an item there are, and where."""
+    return Stock(item=item, places={"north": count, "south": 0})
 
 
 @server.tool
@@ -21,9 +36,10 @@ def add(a: int, b: int) -> int:
 
 
 @server.tool
-def profile(name: str) -> dict[str, object]:
-    """An object."""
-    return {"name": name, "tags": ["a", "b"]}
+def meet(number: int) -> int:
+    """Answers once eight calls are here at the same time."""
+    together.wait(timeout=15)
+    return number
 
 
 @server.tool
@@ -32,16 +48,17 @@ def boom() -> str:
     raise ValueError("no such luck")
 
 
-def main() -> None:
-    if sys.argv[1] == "stdio":
-        server.run(transport="stdio", show_banner=False)
+def main(mode: str) -> None:
+    if mode == "stdio":
+        server.run("stdio", show_banner=False)
         return
-    stateless = sys.argv[1] == "json"
-    app = server.http_app(path="/mcp", json_response=stateless, stateless_http=stateless)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        print(f"http://127.0.0.1:{listener.getsockname()[1]}/mcp", flush=True)
-        uvicorn.Server(uvicorn.Config(app, log_level="error")).run([listener])
+    listener = socket.create_server(("127.0.0.1", 0))
+    print(f"http://127.0.0.1:{listener.getsockname()[1]}/mcp", flush=True)
+    plain = mode == "json"
+    server.run(
+        "http", show_banner=False, log_level="error", sockets=[listener], stateless_http=plain, json_response=plain
+    )
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])
