@@ -83,7 +83,7 @@ def _redact(value: Any, known: re.Pattern[str] | None, *, hidden: bool) -> Any:
     if isinstance(value, dict):
         if set(value) == {_REFERENCE}:
             return value
-        return {_redact(k, known, hidden=False): _redact(item, known, hidden=_tells(k)) for k, item in value.items()}
+        return {_redact(k, known, hidden=False): _redact(item, known, hidden=tells(k)) for k, item in value.items()}
     return value
 
 
@@ -97,7 +97,8 @@ def _blot(value: Any, known: re.Pattern[str]) -> Any:
     return value
 
 
-def _tells(key: Any) -> bool:
+def tells(key: Any) -> bool:
+    """Whether a value under this key is taken for a secret."""
     return isinstance(key, str) and bool(_TELLING_KEY.search(key)) and not _PAGING_KEY.search(key)
 
 

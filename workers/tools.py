@@ -12,8 +12,8 @@ from orchestrator.outcome import Cancelled, Failed, Succeeded
 from persistence.errors import Afu9Error, InvalidInput
 from persistence.pool import Pool, run
 from persistence.settings import Settings
-from workers.mcp_client import McpClient, retry_is_safe
-from workers.secrets import Secrets
+from workers.mcp_client import McpClient, ServerConfig, retry_is_safe
+from workers.secrets import Secrets, tells
 
 Annotations: TypeAlias = Callable[[str, str], Mapping[str, Any] | None]
 
@@ -30,7 +30,7 @@ class Tools:
     @classmethod
     def from_settings(cls, client: McpClient, settings: Settings, pool: Pool | None) -> Tools:
         """With a pool the annotations come from the catalogue's rows, else from the servers."""
-        configured = [secret for config in client.servers.values() for secret in config.secrets]
+        configured = [secret for config in client.servers.values() for secret in configured_secrets(config)]
         secrets = Secrets.from_environment(os.environ, settings.secrets_dir, configured)
         annotations = stored_annotations(pool) if pool else listed_annotations(client)
         return cls(client, secrets, annotations, settings.max_output_bytes)
@@ -82,6 +82,13 @@ class Tools:
                 return Failed(kind, blot(message), failure, wait, blot(output))
             case Cancelled():
                 return outcome
+
+
+def configured_secrets(config: ServerConfig) -> set[str]:
+    """What a server's configuration holds and nobody may see: values that came by reference, and those that are written
+    out under a telling name, such as Authorization (its token too, without the scheme)."""
+    telling = {value for name, value in {**config.env, **config.headers}.items() if tells(name)}
+    return {*config.secrets, *telling, *(value.split(" ")[-1] for value in telling)}
 
 
 def stored_annotations(pool: Pool) -> Annotations:

@@ -7,9 +7,11 @@ import json
 import pytest
 
 from persistence.errors import InvalidInput
-from workers.secrets import redact, resolve_secrets, secret_names
+from workers.mcp_client import ServerConfig
+from workers.secrets import Secrets, redact, resolve_secrets, secret_names
 
 SECRET = 'p4ss"wörd\nline'
+from workers.tools import configured_secrets
 
 
 def test_references_are_resolved_anywhere_and_the_original_stays() -> None:
@@ -56,3 +58,19 @@ def test_known_values_are_blotted_out_wherever_they_stand() -> None:
 def test_the_longer_of_two_secrets_wins() -> None:
     """A secret that begins with another must not leave its tail behind."""
     assert redact("key-1234-5678", ["key-1234", "key-1234-5678"]) == "[redacted]"
+
+
+def test_what_stands_written_out_in_a_configuration_is_secret_too() -> None:
+    """Under a telling name; the token without its scheme as well."""
+    config = ServerConfig(
+        "s",
+        command="x",
+        env={"API_TOKEN": "literal-token", "PLAIN": "visible"},
+        headers={"Authorization": "Bearer abcdef123", "X-Trace": "on"},
+        secrets=("by-reference",),
+    )
+    expected = {"literal-token", "Bearer abcdef123", "abcdef123", "by-reference"}
+    assert configured_secrets(config) == expected
+    assert Secrets({}, configured_secrets(config)).blot("a literal-token, abcdef123, visible") == (
+        "a [redacted], [redacted], visible"
+    )
