@@ -9,9 +9,9 @@ import pytest
 from persistence.errors import InvalidInput
 from workers.mcp_client import ServerConfig
 from workers.secrets import Secrets, redact, resolve_secrets, secret_names
+from workers.tools import configured_secrets
 
 SECRET = 'p4ss"wörd\nline'
-from workers.tools import configured_secrets
 
 
 def test_references_are_resolved_anywhere_and_the_original_stays() -> None:
