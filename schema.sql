@@ -284,6 +284,8 @@ END $$;
 CREATE FUNCTION finish_execution(p_execution UUID, p_status TEXT, p_error TEXT)
 RETURNS BOOLEAN LANGUAGE plpgsql AS $$
 BEGIN
+  -- Locked first: the next statement's snapshot then holds what other branches assigned meanwhile.
+  PERFORM FROM workflow_executions e WHERE e.id = p_execution FOR NO KEY UPDATE;
   UPDATE workflow_executions e
      SET status = p_status, error = p_error, completed_at = now(), updated_at = now(),
          output = execution_variables(e.id), context = execution_context(e.id),
@@ -390,7 +392,7 @@ BEGIN
   recorded := FOUND;
   IF NOT recorded THEN RETURN; END IF;
 
-  safe := NOT p_lost OR coalesce(step.idempotent, tool_repeatable(step.tool), true);
+  safe := (NOT p_lost AND p_kind <> 'engine_error') OR coalesce(step.idempotent, tool_repeatable(step.tool), true);
   IF NOT safe THEN
     p_kind := 'outcome_unknown';
     p_error := p_error || '; the tool may have run, and it is not known to be safe to run twice';
@@ -457,11 +459,11 @@ RETURNS TABLE (step_id UUID, attempt INTEGER, dispatch_count INTEGER) LANGUAGE s
   ), pushed AS (
     UPDATE workflow_steps s
        SET dispatch_count = s.dispatch_count + 1,
-           dispatch_after = now() + least(10 * 3 ^ least(s.dispatch_count, 4), 300) * interval '1 second'
-      FROM due WHERE s.id = due.id
-    RETURNING s.id, s.attempt, s.dispatch_count, s.execution_id)
-  SELECT p.id, p.attempt, p.dispatch_count FROM pushed p
-    JOIN workflow_executions e ON e.id = p.execution_id WHERE e.status = 'running'
+           dispatch_after = CASE WHEN e.status NOT IN ('completed', 'failed', 'cancelled')
+             THEN now() + least(10 * 3 ^ least(s.dispatch_count, 4), 300) * interval '1 second' END
+      FROM due, workflow_executions e WHERE s.id = due.id AND e.id = s.execution_id
+    RETURNING s.id, s.attempt, s.dispatch_count, e.status)
+  SELECT p.id, p.attempt, p.dispatch_count FROM pushed p WHERE p.status = 'running'
 $$;
 
 -- Seconds until the next message is due; null when none is.
@@ -484,6 +486,7 @@ BEGIN
       FROM workflow_steps s LEFT JOIN workers w ON w.id = s.worker_id
      WHERE s.status = 'running' AND s.worker_id IS NOT NULL
        AND (w.id IS NULL OR s.deadline_at < now() OR w.heartbeat_at < now() - p_silence_seconds * interval '1 second')
+     ORDER BY s.execution_id, s.step_index  -- two reapers meet in one order
      LIMIT p_limit FOR NO KEY UPDATE OF s SKIP LOCKED
   LOOP
     RETURN QUERY

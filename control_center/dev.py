@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ def dev_command(workers: int) -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    with open_services(settings) as services:
+    with open_services(settings, patient=False) as services:
         if services.origin == "attached":
             raise Afu9Error(
                 f"an afu9 command runs in {settings.state_dir.absolute()} already: end it, or set AFU9_STATE_DIR"
@@ -36,8 +37,8 @@ def dev_command(workers: int) -> int:
             "DATABASE_URL": services.settings.database_dsn,
             "REDIS_URL": services.settings.redis_url,
         }
-        click.echo(f"database  {services.settings.database_dsn}")
-        click.echo(f"redis     {services.settings.redis_url}")
+        click.echo(f"database  {masked(services.settings.database_dsn)}")
+        click.echo(f"redis     {masked(services.settings.redis_url)}")
         click.echo(f"state     {settings.state_dir.absolute()}")
         click.echo(f"servers   {settings.mcp_config or 'none: set AFU9_MCP_CONFIG to an mcpServers file'}")
         roles = [Role("orchestrator", environment), *(Role("worker", environment) for _ in range(workers))]
@@ -51,6 +52,11 @@ def dev_command(workers: int) -> int:
         for role in roles:
             role.wait(settings.drain_seconds + 10)
     return 0
+
+
+def masked(url: str) -> str:
+    """The URL without its password."""
+    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
 
 
 class Role:

@@ -24,6 +24,7 @@ from orchestrator.definition import Workflow
 from orchestrator.recover import Recovery
 from orchestrator.submit import Request, Submitter
 from orchestrator.validate import validate
+from persistence.errors import InvalidInput
 from persistence.executions import get_execution_steps, require_execution
 from persistence.pool import open_pool, run
 from persistence.settings import Settings
@@ -56,6 +57,9 @@ def run_command(
     if mcp_config is not None:
         settings = settings.model_copy(update={"mcp_config": mcp_config})
     context = read_object(context_file, "context") if context_file else {}
+    for key in ("input", "variables"):
+        if not isinstance(context.get(key, {}), dict):
+            raise InvalidInput(f"{context_file}: `{key}` of the context must be an object")
     request = Request(
         input=context.get("input", {}) | read_input(pairs),
         context=context,
@@ -113,8 +117,8 @@ def _submit_and_follow(
 
 @contextmanager
 def _fleet(services: Services) -> Iterator[Callable[[float], None] | None]:
-    """With servers of our own the worker is ours too; else the fleet's workers run the steps, if there are any."""
-    if services.origin != "embedded":
+    """With embedded servers the worker is ours too, unless their owner has one; else the fleet's workers run the steps."""
+    if services.origin == "configured" or (services.origin == "attached" and _workers_alive(services)):
         yield _no_worker_hint(services)
         return
     from workers.serve import Served
@@ -128,6 +132,7 @@ def _fleet(services: Services) -> Iterator[Callable[[float], None] | None]:
     recovery.start()
     try:
         yield None
+        services.wait_for_others()
     finally:
         recovery.stop()
         served.stop()
@@ -143,11 +148,15 @@ def _no_worker_hint(services: Services) -> Callable[[float], None]:
         if told or idle_seconds < 3:
             return
         told = True
-        with open_pool(services.settings.database_dsn) as pool:
-            if run(pool, "server_facts")[0]["workers_alive"] == 0:
-                click.echo("no worker is alive: start one with `afu9 worker`; the execution waits", err=True)
+        if not _workers_alive(services):
+            click.echo("no worker is alive: start one with `afu9 worker`; the execution waits", err=True)
 
     return hint
+
+
+def _workers_alive(services: Services) -> bool:
+    with open_pool(services.settings.database_dsn) as pool:
+        return bool(run(pool, "server_facts")[0]["workers_alive"])
 
 
 def _run_in_memory(workflow: Workflow, settings: Settings, request: Request) -> int:

@@ -7,7 +7,7 @@ while they use them; the owner keeps the servers up until the last of them is do
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Literal
 
 import click
 
-from persistence.embedded import Endpoints, find_running, open_embedded
+from persistence.embedded import find_running, open_embedded
 from persistence.errors import InvalidInput, Unreachable
 from persistence.migrate import migrate, pending
 from persistence.settings import Settings
@@ -29,13 +29,14 @@ class Services:
 
     settings: Settings
     origin: Origin
-    endpoints: Endpoints | None = None
+    wait_for_others: Callable[[], None] = lambda: None
+    """Returns once no other command uses our embedded servers: to be called while our workers still run."""
 
 
 @contextmanager
-def open_services(settings: Settings, *, start: bool = True) -> Iterator[Services]:
+def open_services(settings: Settings, *, start: bool = True, patient: bool = True) -> Iterator[Services]:
     """Yields usable services. `start=False` (ls, show) starts embedded servers only where a state folder exists.
-    Raises Unreachable."""
+    `patient=False` (dev) ends them although others use them. Raises Unreachable."""
     if settings.database_dsn or settings.redis_url:
         if not (settings.database_dsn and settings.redis_url):
             missing = "REDIS_URL" if settings.database_dsn else "DATABASE_URL (or DATABASE_HOST)"
@@ -57,11 +58,13 @@ def open_services(settings: Settings, *, start: bool = True) -> Iterator[Service
     with ExitStack() as stack:
         servers = open_embedded(state_dir)
         stack.callback(servers.close)
-        stack.enter_context(_in_use(state_dir, servers.endpoints.owner))
         endpoints = servers.endpoints
+        wait = stack.enter_context(_in_use(state_dir, endpoints.owner))
         migrate(endpoints.database_url)  # attached too: the owner may not have come so far yet
         located = settings.model_copy(update={"database_url": endpoints.database_url, "redis_url": endpoints.redis_url})
-        yield Services(located, "embedded" if endpoints.owner else "attached", endpoints)
+        yield Services(located, "embedded" if endpoints.owner else "attached", wait)
+        if patient:
+            wait()
 
 
 def _used(state_dir: Path) -> bool:
@@ -75,14 +78,19 @@ def _check_schema(dsn: str) -> None:
 
 
 @contextmanager
-def _in_use(state_dir: Path, owner: bool) -> Iterator[None]:
+def _in_use(state_dir: Path, owner: bool) -> Iterator[Callable[[], None]]:
+    """Holds a shared lock while we use another's servers; yields the owner's way to wait until nobody does."""
     with (state_dir / "clients.lock").open("ab") as lock:
         if not owner:
             fcntl.flock(lock, fcntl.LOCK_SH)
-        yield
-        if owner:
+
+        def wait() -> None:
+            if not owner:
+                return
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 click.echo("another afu9 command uses these servers: waiting for its end", err=True)
                 fcntl.flock(lock, fcntl.LOCK_EX)
+
+        yield wait

@@ -18,6 +18,7 @@ from orchestrator.outcome import Cancelled, Failed, Outcome, Skipped, Succeeded
 from orchestrator.plan import PlannedStep
 from orchestrator.push import push_steps
 from persistence import transitions
+from persistence.errors import InvalidInput
 from persistence.json_value import encode_json
 from persistence.pool import Pool
 from persistence.transitions import Claim, Transition
@@ -25,7 +26,6 @@ from persistence.transitions import Claim, Transition
 log = logging.getLogger(__name__)
 
 LONGEST_WISH = 300.0  # seconds of a server's Retry-After that are honoured
-PATIENCE = 30.0  # seconds that a result is held while PostgreSQL is away: the grace in claim_step's deadline
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ class Attempt:
     params: object
     outcome: Outcome
     output: str = ""
+    patience: float = 30.0  # seconds that the result is held while PostgreSQL is away: to the step's deadline at most
 
 
 def advance(pool: Pool, broker: StepBroker | None, attempts: Sequence[Attempt]) -> list[Transition]:
@@ -52,20 +53,27 @@ def _record(pool: Pool, attempt: Attempt) -> Transition:
     claim = attempt.claim
     match attempt.outcome:
         case Succeeded():
-            transition = transitions.complete_step(
-                pool, claim, attempt.output, encode_json(attempt.params), patience=PATIENCE
-            )
+            transition = _complete(pool, attempt)
         case Skipped():
-            transition = transitions.skip_step(pool, claim, patience=PATIENCE)
+            transition = transitions.skip_step(pool, claim, patience=attempt.patience)
         case Failed() as failed:
             transition = _charge(pool, attempt, failed)
         case Cancelled(reason=reason):
-            transition = transitions.release_step(pool, claim, reason, patience=PATIENCE)
+            transition = transitions.release_step(pool, claim, reason, patience=attempt.patience)
         case never:
             assert_never(never)
     if not transition.recorded:
         log.warning("step %s: attempt %d is no longer ours, its result is dropped", claim.step_id, claim.attempt)
     return transition
+
+
+def _complete(pool: Pool, attempt: Attempt) -> Transition:
+    try:
+        return transitions.complete_step(
+            pool, attempt.claim, attempt.output, encode_json(attempt.params), patience=attempt.patience
+        )
+    except InvalidInput as error:  # a number of a hundred thousand digits, say
+        return _charge(pool, attempt, Failed("invalid_response", str(error), "definite"))
 
 
 def _charge(pool: Pool, attempt: Attempt, failed: Failed) -> Transition:
@@ -80,18 +88,18 @@ def _charge(pool: Pool, attempt: Attempt, failed: Failed) -> Transition:
         retryable=is_retryable(failed, step),
         delay_ms=round(delay * 1000),
         params=None if attempt.params is None else encode_json(attempt.params),
-        patience=PATIENCE,
+        patience=attempt.patience,
     )
 
 
-def charge_unexpected(pool: Pool, step_id: UUID, attempt: int, error: BaseException) -> Transition:
+def charge_unexpected(pool: Pool, step_id: UUID, attempt: int, message: str) -> Transition:
     """Charges an attempt that a fault of ours ended, so that it does not wait for the reaper."""
     return transitions.charge_step(
         pool,
         step_id,
         attempt,
         kind="engine_error",
-        error=f"unexpected {type(error).__name__}: {error}",
+        error=message,
         retryable=True,
         delay_ms=1000,
         params=None,

@@ -20,6 +20,7 @@ class ToolCaller(Protocol):
     """Whoever calls tools: workers/tools.py. `call` never raises for what a server or a network does."""
 
     max_output_bytes: int
+    longest_call_seconds: float  # of calls whose step sets no timeoutMs
 
     def call(
         self,
@@ -54,6 +55,7 @@ def attempt_step(claim: Claim, step: PlannedStep, tools: ToolCaller, cancelled: 
         return Attempt(claim, step, None, Failed("invalid_params", str(error), "definite"))
     if step.idempotency_argument is not None:
         params = {**params, step.idempotency_argument: key}
+    shown = tools.shown(params)
     outcome = tools.call(
         step.server,
         step.tool_name,
@@ -69,7 +71,7 @@ def attempt_step(claim: Claim, step: PlannedStep, tools: ToolCaller, cancelled: 
         may_repeat=lambda: tools.may_repeat(step.server, step.tool_name, step.idempotent),
         max_output_bytes=tools.max_output_bytes,
     )
-    return Attempt(claim, step, tools.shown(params), settled, text)
+    return Attempt(claim, step, shown, settled, text)
 
 
 def traceparent(execution_id: UUID) -> str:

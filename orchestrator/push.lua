@@ -3,7 +3,7 @@
 -- A known id is refused: its message waits already. With force it is appended again unless the list holds it, for an id
 -- whose message was fetched by a consumer that died; a list too long to search is left alone, its turn will come.
 local pushed = 0
-local force = ARGV[1] == '1' and redis.call('llen', KEYS[1]) < 10000
+local force = ARGV[1] == '1' and redis.call('llen', KEYS[1]) < 1000
 for i = 2, #ARGV, 2 do
   local new = redis.call('hsetnx', KEYS[2], ARGV[i], ARGV[i + 1]) == 1
   if new or (force and not redis.call('lpos', KEYS[1], ARGV[i])) then

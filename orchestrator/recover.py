@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 import redis
 
 from orchestrator.broker import StepBroker
 from orchestrator.push import STEP_QUEUE, push_steps
-from persistence.errors import Afu9Error
+from persistence.errors import Afu9Error, Unreachable
 from persistence.pool import Pool, run
 from persistence.settings import Settings
 from persistence.transitions import ReadyStep, ready_steps
@@ -21,11 +22,17 @@ from persistence.transitions import ReadyStep, ready_steps
 log = logging.getLogger(__name__)
 
 BATCH = 1000
+NEVER = 1e9  # seconds of silence
 FORCED_FROM = 2  # pushes by the dispatcher: the second one doubts that the message still exists
 
 
 def dispatch(pool: Pool, broker: StepBroker, longest: float = 1.0) -> float:
     """Pushes every step that is due; seconds until the next one is, at most `longest`."""
+    try:
+        broker.client.ping()
+    except redis.RedisError as error:  # rows taken now would only be put off
+        log.warning("redis: %s; nothing is dispatched until it answers", error)
+        return longest
     while True:
         due = run(pool, "dispatch_steps", {"limit": BATCH})
         fresh = [ReadyStep(row["step_id"], row["attempt"]) for row in due if row["dispatch_count"] < FORCED_FROM]
@@ -65,6 +72,7 @@ class Recovery:
 
     def __init__(self, pool: Pool, broker: StepBroker, settings: Settings):
         self._stopping = threading.Event()
+        self._listening_since: float | None = None
         self._threads = [
             self._loop("dispatcher", lambda: dispatch(pool, broker, settings.dispatch_seconds)),
             self._loop("reaper", lambda: self._reap(pool, broker, settings)),
@@ -79,9 +87,17 @@ class Recovery:
         for thread in self._threads:
             thread.join(timeout=10)
 
-    @staticmethod
-    def _reap(pool: Pool, broker: StepBroker, settings: Settings) -> float:
-        reap(pool, broker, settings.lease_seconds, settings.max_lost)
+    def _reap(self, pool: Pool, broker: StepBroker, settings: Settings) -> float:
+        """While PostgreSQL was away, or we were, nobody could renew a lease: silence counts only after it could be heard
+        for a whole lease. Workers that are gone and deadlines count at once."""
+        now = time.monotonic()
+        try:
+            heard = self._listening_since is not None and now - self._listening_since > settings.lease_seconds
+            reap(pool, broker, settings.lease_seconds if heard else NEVER, settings.max_lost)
+        except Unreachable:
+            self._listening_since = None
+            raise
+        self._listening_since = self._listening_since or now
         return settings.reap_seconds
 
     def _loop(self, name: str, action: Callable[[], float]) -> threading.Thread:

@@ -158,12 +158,16 @@ def _stored(value: Any, what: str) -> str | None:
 def _write(pool: Pool, query: str, parameters: dict[str, Any]) -> list[DictRow]:
     try:
         return run(pool, query, parameters)
-    except errors.CheckViolation:
-        raise InvalidInput(f"{parameters['status']!r} is not a status of the schema") from None
-    except errors.UniqueViolation:
-        raise InvalidInput(f"the execution has a step with index {parameters['step_index']} already") from None
-    except errors.ForeignKeyViolation:
-        return []
+    except InvalidInput as refused:
+        match refused.__cause__:
+            case errors.CheckViolation():
+                raise InvalidInput(f"{parameters['status']!r} is not a status of the schema") from None
+            case errors.UniqueViolation():
+                raise InvalidInput(f"the execution has a step with index {parameters['step_index']} already") from None
+            case errors.ForeignKeyViolation():
+                return []
+            case _:
+                raise
 
 
 def _id(rows: list[DictRow], what: str) -> UUID:

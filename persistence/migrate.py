@@ -48,7 +48,7 @@ def schema_text() -> str:
 def migrate(dsn: str) -> list[Migration]:
     """Applies what is missing and returns it. Raises SchemaMismatch for a database newer than this code."""
     with connect(dsn) as connection:
-        connection.execute("SET lock_timeout = '60s'")
+        connection.execute("SET lock_timeout = '60s'; SET statement_timeout = 0")
         connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
         missing = _missing(connection)
         if len(missing) == len(migrations()):

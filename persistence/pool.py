@@ -26,7 +26,17 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it repeats each failed connection attempt; we say it once
 
-SERVER_SETTINGS = "-c statement_timeout=30s -c idle_in_transaction_session_timeout=30s"
+CONNECTION: dict[str, Any] = {
+    "autocommit": True,
+    "row_factory": dict_row,
+    "application_name": "afu9",
+    "connect_timeout": 5,
+    "options": "-c statement_timeout=30s -c idle_in_transaction_session_timeout=30s",
+    "keepalives_idle": 5,  # a host that vanished without a word is noticed within seconds
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
 
 
 def open_pool(dsn: str, *, max_size: int = 4, timeout: float = 10.0) -> Pool:
@@ -39,13 +49,8 @@ def open_pool(dsn: str, *, max_size: int = 4, timeout: float = 10.0) -> Pool:
         max_size=max_size,
         open=False,
         timeout=timeout,
-        kwargs={
-            "autocommit": True,
-            "row_factory": dict_row,
-            "application_name": "afu9",
-            "connect_timeout": 5,
-            "options": SERVER_SETTINGS,
-        },
+        reconnect_timeout=3.0,  # then it gives up, and the next caller tries anew: no long pause after an outage
+        kwargs=CONNECTION,
     )
     with _translated():
         connect(dsn).close()  # the pool would retry in the background and tell no reason
@@ -57,7 +62,7 @@ def open_pool(dsn: str, *, max_size: int = 4, timeout: float = 10.0) -> Pool:
 def connect(dsn: str) -> Connection:
     """One connection outside the pool (leases, migrations). Raises Unreachable."""
     with _translated():
-        return psycopg.connect(dsn, autocommit=True, row_factory=dict_row, application_name="afu9", connect_timeout=5)
+        return psycopg.connect(dsn, **CONNECTION)
 
 
 def check_database(pool: Pool | None) -> bool:
@@ -109,6 +114,8 @@ def _translated() -> Iterator[None]:
         raise Unreachable(f"PostgreSQL: no connection became free or could be made: {_line(error)}") from error
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedColumn) as error:
         raise SchemaMismatch(f"the database lacks our schema ({_line(error)}): run `afu9 migrate`") from error
+    except (psycopg.DataError, psycopg.IntegrityError) as error:
+        raise InvalidInput(f"PostgreSQL cannot store this: {_line(error)}") from error
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         raise Unreachable(f"PostgreSQL does not answer: {_line(error)}") from error
 

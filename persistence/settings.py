@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
 
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -50,6 +52,7 @@ class Settings(BaseSettings):
         except ValidationError as error:
             lines = [f"  {fault['loc'][0]}: {fault['msg']} (it is {fault['input']!r})" for fault in error.errors()]
             raise InvalidInput("settings that cannot be used:\n" + "\n".join(lines)) from None
+        _check_urls(settings)
         if settings.lease_seconds < 2 * settings.heartbeat_seconds:
             raise InvalidInput("AFU9_LEASE_SECONDS must be at least twice AFU9_HEARTBEAT_SECONDS")
         return settings
@@ -65,3 +68,13 @@ class Settings(BaseSettings):
         if self.database_host.startswith("/"):
             return f"postgresql://{user}{secret}@/{name}?host={quote(self.database_host)}&port={self.database_port}"
         return f"postgresql://{user}{secret}@{self.database_host}:{self.database_port}/{name}"
+
+
+def _check_urls(settings: Settings) -> None:
+    """Without repeating them: they hold passwords."""
+    try:
+        conninfo_to_dict(settings.database_dsn)
+    except psycopg.ProgrammingError:
+        raise InvalidInput("DATABASE_URL is not a PostgreSQL URL: postgresql://user:password@host:5432/name") from None
+    if settings.redis_url and not settings.redis_url.startswith(("redis://", "rediss://", "unix://")):
+        raise InvalidInput("REDIS_URL is not a Redis URL: redis://host:6379/0, rediss://… or unix:///path")

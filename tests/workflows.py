@@ -36,6 +36,7 @@ class FunctionTools:
     """A ToolCaller whose tools are functions of their arguments. Counts calls and idempotency keys."""
 
     max_output_bytes = 262_144
+    longest_call_seconds = 30.0
     repeatable = True
 
     def __init__(self, **tools: Callable[..., Answer | Any]):

@@ -16,11 +16,10 @@ from workers.retry import RetryMiddleware
 from workers.run_step import AttemptFailed
 
 
-def make_broker(settings: Settings) -> StepBroker:
+def make_broker(settings: Settings, process: WorkerProcess) -> StepBroker:
     """A broker with the actor `run_step`, ready for a worker. Raises InvalidInput without a REDIS_URL."""
     if not settings.redis_url:
         raise InvalidInput("no Redis is configured: set REDIS_URL, or use `afu9 dev`")
-    process = WorkerProcess(settings)
     broker = StepBroker(
         settings.redis_url,
         namespace=settings.namespace,

@@ -136,7 +136,7 @@ class WorkflowEngine:
                 ready.extend(transition.ready if transition else ())
                 continue
             run(runner.pool, "expire_executions", {"limit": 100})
-            status = run(runner.pool, "get_execution", {"id": execution_id})[0]["status"]
+            status = run(runner.pool, "get_progress", {"ids": [execution_id]})[0]["status"]
             if status in ("completed", "failed", "cancelled", "paused"):
                 return
             due = run(runner.pool, "step_due", {"execution_id": execution_id})

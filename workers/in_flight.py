@@ -14,6 +14,7 @@ class InFlight:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running: dict[UUID, threading.Event] = {}
+        self._stopping = False
 
     @contextmanager
     def track(self, step_id: UUID) -> Iterator[threading.Event]:
@@ -21,6 +22,8 @@ class InFlight:
         cancelled = threading.Event()
         with self._lock:
             self._running[step_id] = cancelled
+            if self._stopping:
+                cancelled.set()
         try:
             yield cancelled
         finally:
@@ -36,8 +39,9 @@ class InFlight:
                     self._running[step_id].set()
 
     def cancel_all(self) -> int:
-        """Ends every call; how many there were."""
+        """Ends every call, also those that are only about to begin; how many there were."""
         with self._lock:
+            self._stopping = True
             for cancelled in self._running.values():
                 cancelled.set()
             return len(self._running)

@@ -54,6 +54,10 @@ class Lease:
         self._renew()
         self._thread.start()
 
+    def alive(self) -> bool:
+        """Whether the thread that renews it runs."""
+        return self._thread.is_alive()
+
     def stop(self) -> None:
         """Ends the lease: the row is removed, and a step still held would be charged at once."""
         self._stopping.set()
@@ -70,7 +74,7 @@ class Lease:
         while not self._stopping.wait(self._seconds):
             try:
                 self._renew()
-            except Unreachable as error:
+            except Exception as error:  # a thread that ends would cost this worker its steps
                 log.error("lease: not renewed: %s", error)
 
     def _renew(self) -> None:
@@ -83,7 +87,7 @@ class Lease:
             cursor = self._connection.execute(statement(query), self._parameters)
             row = cursor.fetchone() if cursor.description else None
             return list(row["stopped"]) if row else []
-        except psycopg.OperationalError as error:
+        except psycopg.Error as error:
             if self._connection is not None:
                 self._connection.close()
             raise Unreachable(f"PostgreSQL does not answer: {' '.join(str(error).split())}") from error

@@ -6,6 +6,8 @@ import dramatiq
 
 from persistence.settings import Settings
 from workers.actor import make_broker
+from workers.process import WorkerProcess
 
-broker = make_broker(Settings.load())
+settings = Settings.load()
+broker = make_broker(settings, WorkerProcess(settings))
 dramatiq.set_broker(broker)

@@ -13,9 +13,10 @@ from uuid import UUID
 
 import dramatiq
 from dramatiq import Broker
-from dramatiq.middleware import Middleware
+from dramatiq.middleware import Middleware, MiddlewareError
 
 from orchestrator.broker import StepBroker
+from persistence.errors import Afu9Error
 from persistence.ids import time_ordered_uuid
 from persistence.pool import open_pool
 from persistence.settings import Settings
@@ -30,10 +31,19 @@ from workers.tools import Tools
 log = logging.getLogger(__name__)
 
 
+class WorkerBootFailed(Afu9Error, MiddlewareError):
+    """A worker that cannot reach or read what it needs must not start."""
+
+    def __init__(self, cause: Afu9Error):
+        self.exit_code = cause.exit_code
+        super().__init__(f"the worker cannot start: {cause}")
+
+
 class WorkerProcess(Middleware):
     """A Dramatiq middleware, because Dramatiq knows when a worker boots and stops."""
 
     runner: StepRunner
+    tools: Tools
 
     def __init__(self, settings: Settings):
         self._settings = settings
@@ -41,13 +51,24 @@ class WorkerProcess(Middleware):
         self.in_flight = InFlight()
 
     def before_worker_boot(self, broker: Broker, worker: dramatiq.Worker) -> None:
+        """Opens everything. Raises WorkerBootFailed: any other exception Dramatiq would log, and start all the same."""
+        try:
+            self._open(broker, worker)
+        except Afu9Error as error:
+            raise WorkerBootFailed(error) from error
+
+    def alive(self) -> bool:
+        """Whether the lease is being renewed."""
+        return self._lease.alive()
+
+    def _open(self, broker: Broker, worker: dramatiq.Worker) -> None:
         if not isinstance(broker, StepBroker):
             raise TypeError("workers need a StepBroker: orchestrator/broker.py")
         broker.broker_id = str(self.worker_id)  # so that the messages a dead worker had fetched can be given back
         dsn = self._settings.database_dsn
         self._client = McpClient.from_environment(self._settings.mcp_config)
         self._pool = open_pool(dsn, max_size=worker.worker_threads + 2)
-        tools = Tools.from_settings(self._client, self._settings, self._pool)
+        self.tools = tools = Tools.from_settings(self._client, self._settings, self._pool)
         self._catalogue = CatalogueKeeper(self._pool, self._client, self._settings.tools_ttl_seconds)
         self._lease = Lease(
             dsn,

@@ -54,14 +54,21 @@ class RetryMiddleware(Middleware):
             case AttemptFailed(attempt=attempt):
                 advance(runner.pool, runner.broker, [attempt])
             case Unreachable():
-                log.error("message %s: not run: %s; the dispatcher will push it again", message.message_id, exception)
+                log.error(
+                    "message %s: not claimed or not recorded: %s; it will be taken up again",
+                    message.message_id,
+                    exception,
+                )
             case _ if (step := step_of(message)) is None:
                 log.error("message %s names no step: it goes to the dead letters", message.message_id)
                 message.fail()
             case _:
-                transition = charge_unexpected(runner.pool, step.step_id, step.attempt + 1, exception)
+                transition = charge_unexpected(runner.pool, step.step_id, step.attempt + 1, self._told(exception))
                 if runner.broker is not None:
                     push_steps(runner.broker, transition.ready)
+
+    def _told(self, exception: BaseException) -> str:
+        return self._process.tools.secrets.redact_text(f"unexpected {type(exception).__name__}: {exception}")
 
 
 def step_of(message: MessageProxy) -> ReadyStep | None:

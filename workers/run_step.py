@@ -6,6 +6,8 @@ ours leaves as whatever it is, and is charged there too. Nothing here depends on
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from functools import lru_cache
 from typing import assert_never
 from uuid import UUID
@@ -20,7 +22,8 @@ from persistence.pool import Pool, run
 from persistence.transitions import ReadyStep, Transition, claim_step
 from workers.in_flight import InFlight
 
-DEFAULT_TIMEOUT_MS = 120_000  # of an attempt whose step sets none; the client's own deadline is the server's timeout
+SHORTEST_TIMEOUT_MS = 120_000  # of the deadline in the row, for steps that set none: never below a server's timeout
+GRACE = 25.0  # seconds after the timeout in which a result may still be recorded; claim_step grants 30
 
 
 class AttemptFailed(Afu9Error):
@@ -39,18 +42,21 @@ class StepRunner:
         self.broker = broker
         self.in_flight = in_flight
         self._tools = tools
+        self._timeout_ms = max(SHORTEST_TIMEOUT_MS, round(tools.longest_call_seconds * 1000))
         self._worker_id = worker_id
         self._plan = lru_cache(maxsize=256)(self._load_plan)
 
     def run_step(self, step: ReadyStep) -> Transition | None:
         """Runs one attempt; None if the step was not ours to take. Raises AttemptFailed."""
-        claim = claim_step(self.pool, step, self._worker_id, DEFAULT_TIMEOUT_MS)
+        begin = time.monotonic()
+        claim = claim_step(self.pool, step, self._worker_id, self._timeout_ms)
         if claim is None:
             return None
         planned = self._plan(claim.definition_hash).steps[claim.step_index]
         with self.in_flight.track(claim.step_id) as cancelled:
             attempt = attempt_step(claim, planned, self._tools, cancelled)
-            return self._record(attempt)
+            seconds = (planned.timeout_ms or self._timeout_ms) / 1000
+            return self._record(replace(attempt, patience=max(begin + seconds + GRACE - time.monotonic(), 0.0)))
 
     def _record(self, attempt: Attempt) -> Transition:
         match attempt.outcome:

@@ -81,9 +81,12 @@ def _redact(value: Any, known: re.Pattern[str] | None, *, hidden: bool) -> Any:
     if isinstance(value, list | tuple):
         return [_redact(item, known, hidden=hidden) for item in value]
     if isinstance(value, dict):
-        if set(value) == {_REFERENCE}:
-            return value
-        return {_redact(k, known, hidden=False): _redact(item, known, hidden=tells(k)) for k, item in value.items()}
+        if set(value) == {_REFERENCE} and isinstance(value[_REFERENCE], str):
+            return {_REFERENCE: known.sub(BLOT, value[_REFERENCE])} if known else value
+        return {
+            _redact(k, known, hidden=False): _redact(item, known, hidden=hidden or tells(k))
+            for k, item in value.items()
+        }
     return value
 
 

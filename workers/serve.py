@@ -6,6 +6,7 @@ import dramatiq
 
 from persistence.settings import Settings
 from workers.actor import make_broker
+from workers.process import WorkerProcess
 
 IDLE_MS = 500  # how long an idle thread or consumer sleeps before it looks whether it is to stop
 
@@ -15,14 +16,15 @@ class Served:
 
     def __init__(self, settings: Settings):
         self._drain_ms = round(settings.drain_seconds * 1000)
-        self._broker = make_broker(settings)
+        self._process = WorkerProcess(settings)
+        self._broker = make_broker(settings, self._process)
         self._worker = dramatiq.Worker(self._broker, worker_threads=settings.threads, worker_timeout=IDLE_MS)
         self._worker.start()
 
     def alive(self) -> bool:
-        """Whether every consumer and worker thread runs."""
+        """Whether the lease is kept and every consumer and worker thread runs."""
         threads = [*self._worker.consumers.values(), *self._worker.workers]
-        return all(thread.is_alive() for thread in threads)
+        return self._process.alive() and all(thread.is_alive() for thread in threads)
 
     def stop(self) -> None:
         self._worker.stop(timeout=self._drain_ms)

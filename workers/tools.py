@@ -25,6 +25,7 @@ class Tools:
         self.client = client
         self.secrets = secrets
         self.max_output_bytes = max_output_bytes
+        self.longest_call_seconds = max([config.timeout for config in client.servers.values()], default=30.0)
         self._annotations = annotations
 
     @classmethod
@@ -59,7 +60,10 @@ class Tools:
             meta=meta,
             cancelled=cancelled,
         )
-        return self._redacted(outcome)
+        try:
+            return self._redacted(outcome)
+        except RecursionError:
+            return Failed("invalid_response", "the tool's result is nested too deeply to look for secrets", "definite")
 
     def may_repeat(self, server: str, tool: str, idempotent: bool | None) -> bool:
         """Whether a call whose outcome nobody knows may be made again (workers/mcp_client/retry.py has the rule)."""

@@ -263,6 +263,53 @@ def test_a_database_without_our_schema_says_what_to_do(empty_dsn: str, configure
     assert afu9(fresh, "migrate", "--check").returncode == 0
 
 
+@pytest.mark.parametrize("content", ['{"input": [1]}', '{"input": null}', '{"variables": 5}'])
+def test_a_context_of_the_wrong_shape_is_refused(configured: dict[str, str], home: Path, content: str) -> None:
+    """Before anything is called, with and without a database."""
+    (home / "context.json").write_text(content)
+    for more in ([], ["--no-persistence"]):
+        answer = afu9(configured, "run", str(EXAMPLES / "flaky.yaml"), "--context", str(home / "context.json"), *more)
+        assert answer.returncode == 2, answer.stderr
+        assert "must be an object" in answer.stderr
+        assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize("changes", [{"DATABASE_URL": "postgres//u:S3CRETPW@h/db"}, {"REDIS_URL": "localhost:6379"}])
+def test_an_address_that_is_none_is_refused_without_repeating_it(
+    configured: dict[str, str], changes: dict[str, str]
+) -> None:
+    """It may hold a password."""
+    answer = afu9(configured | changes, "ls")
+    assert answer.returncode == 2, answer.stderr
+    assert "S3CRETPW" not in answer.stderr + answer.stdout
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_worker_that_cannot_start_ends(configured: dict[str, str]) -> None:
+    """Instead of staying alive and swallowing messages."""
+    for changes, code in (({"DATABASE_URL": "postgresql://127.0.0.1:1/x"}, 6), ({"AFU9_SECRETS_DIR": "/nowhere"}, 2)):
+        answer = afu9(configured | changes, "worker", timeout=30)
+        assert answer.returncode == code, answer.stderr
+        assert "the worker cannot start" in answer.stderr
+
+
+def test_two_runs_in_one_folder_both_end(alone: dict[str, str], home: Path) -> None:
+    """The owner's worker serves the other one, and the owner waits for it before it stops the servers."""
+    (home / "demo").mkdir()
+    slow = home / "slow.yaml"
+    slow.write_text("steps:\n- {name: wait, tool: playground.sleep, params: {seconds: 4}}\n")
+    command = [sys.executable, "-m", "control_center", "run"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([*command, str(EXAMPLES / "flaky.yaml")], env=alone, cwd=ROOT, **pipes) as first:  # type: ignore[call-overload]
+        wait_until(lambda: find_running(home / "state"), 30, "the start of the servers")
+        with subprocess.Popen([*command, str(slow)], env=alone, cwd=ROOT, **pipes) as second:  # type: ignore[call-overload]
+            _, talk = second.communicate(timeout=60)
+            assert second.returncode == 0, talk
+        _, talk = first.communicate(timeout=30)
+        assert first.returncode == 0, talk
+    assert processes_of(home) == []
+
+
 def test_redis_away_does_not_stop_a_submission(configured: dict[str, str], settings: Settings, home: Path) -> None:
     """The rows are written and the run follows them; nobody rings, so the dispatcher would."""
     away = configured | {"REDIS_URL": "redis://127.0.0.1:1/0"}

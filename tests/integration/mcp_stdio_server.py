@@ -81,7 +81,7 @@ def main() -> None:
                 {"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {"name": "t", "version": "1"}},
             )
         elif method == "tools/list":
-            answer(number, {"tools": [{"name": "ok", "inputSchema": {}}]})
+            answer(number, {"tools": [{"name": name, "inputSchema": {}} for name in ("ok", "environment")]})
         elif method == "tools/call":
             given = (number, message["params"]["name"], message["params"]["arguments"])
             threading.Thread(target=call, args=given, daemon=True).start()

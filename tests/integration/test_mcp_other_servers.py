@@ -14,7 +14,7 @@ import pytest
 from orchestrator.outcome import Failed, Succeeded
 from workers.mcp_client import McpClient, ServerConfig
 
-FASTMCP_SERVER = Path(__file__).with_name("mcp_fastmcp_server.py")
+FASTMCP_SERVER = Path(__file__).with_name("fast_server.py")
 
 
 @pytest.fixture(scope="module", params=["stdio", "json", "sse"])

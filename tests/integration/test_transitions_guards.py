@@ -13,7 +13,7 @@ import pytest
 from orchestrator.submit import Request, Submitter
 from persistence.executions import get_execution, get_execution_steps
 from persistence.pool import Pool, connect, run
-from persistence.transitions import ReadyStep, charge_step, claim_step, release_step, skip_step
+from persistence.transitions import ReadyStep, charge_step, claim_step, complete_step, release_step, skip_step
 from tests.integration.test_transitions import (
     WORKER,
     catalogue,
@@ -164,17 +164,25 @@ def test_a_completed_step_keeps_no_trace_of_its_failures(pool: Pool) -> None:
     """They are events; the row holds the params as they were sent and nobody's name."""
     execution_id, ready = start(pool, retry=TWICE)
     charge(pool, take(pool, ready))
-    assert finish(pool, take(pool, ReadyStep(ready.step_id, 1))).recorded
+    claim = take(pool, ReadyStep(ready.step_id, 1))
+    assert complete_step(pool, claim, "null", '{"sent":1}').recorded
     step = step_row(pool, execution_id)
     assert [step[key] for key in ("error", "error_kind", "worker_id", "deadline_at")] == [None] * 4
-    assert step["input"] == {}
+    assert step["input"] == {"sent": 1}
 
 
 def test_a_loss_keeps_the_params_of_the_attempt_before(pool: Pool) -> None:
     """The reaper does not know them, and what was sent last is worth seeing."""
     execution_id, ready = start(pool, retry=TWICE)
     charge_step(
-        pool, ready.step_id, take(pool, ready).attempt, kind="x", error="y", retryable=True, delay_ms=0, params='{"a":1}'
+        pool,
+        ready.step_id,
+        take(pool, ready).attempt,
+        kind="x",
+        error="y",
+        retryable=True,
+        delay_ms=0,
+        params='{"a":1}',
     )
     take(pool, ReadyStep(ready.step_id, 1))
     silence(pool, WORKER)
@@ -350,7 +358,10 @@ def test_the_longest_due_are_dispatched_first_and_no_more_than_asked(pool: Pool)
     due = [start(pool, 1)[1].step_id for _ in range(4)]
     for age, step_id in enumerate(due):
         alter(
-            pool, "UPDATE workflow_steps SET dispatch_after = now() - %s * interval '1 s' WHERE id = %s", age + 1, step_id
+            pool,
+            "UPDATE workflow_steps SET dispatch_after = now() - %s * interval '1 s' WHERE id = %s",
+            age + 1,
+            step_id,
         )
     rounds = [{row["step_id"] for row in run(pool, "dispatch_steps", {"limit": 2})} for _ in range(3)]
     assert rounds == [{due[3], due[2]}, {due[1], due[0]}, set()]

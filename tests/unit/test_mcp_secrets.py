@@ -34,9 +34,9 @@ def test_all_unknown_names_are_reported_at_once() -> None:
     ["password", "Passwd", "client_secret", "Authorization", "api_key", "apiKey", "X-API-Key", "Cookie", "githubToken"],
 )
 def test_telling_keys_hide_their_texts(key: str) -> None:
-    """Under such a key no text is shown, also inside a list; a number may stay."""
+    """Under such a key no text is shown, also deeper inside; a number may stay."""
     assert redact({key: "abc"}) == {key: "[redacted]"}
-    assert redact({key: ["abc", {"x": "y"}]}) == {key: ["[redacted]", {"x": "y"}]}
+    assert redact({key: ["abc", {"x": "y"}]}) == {key: ["[redacted]", {"x": "[redacted]"}]}
     assert redact({key: 5}) == {key: 5}
     assert redact({key: {"$secret": "NAME"}}) == {key: {"$secret": "NAME"}}
 
