@@ -30,12 +30,7 @@ def worker_command(threads: int | None, parent: int | None) -> int:
         raise InvalidInput("no database is configured: set DATABASE_URL, or use `afu9 dev`")
     stopping = _stop_when_asked(parent)
     served = Served(settings)
-    while not stopping.wait(5):
-        if not served.alive():
-            logging.getLogger(__name__).critical("a thread of this worker died: stopping, so that it is started anew")
-            threading.Timer(settings.drain_seconds + 10, os._exit, (1,)).start()  # if stopping hangs too
-            served.stop()
-            os._exit(1)
+    stopping.wait()
     served.stop()
     return 0
 

@@ -128,7 +128,7 @@ def _fleet(services: Services) -> Iterator[Callable[[float], None] | None]:
     pool = open_pool(settings.database_dsn)
     broker = StepBroker(settings.redis_url, namespace=settings.namespace)
     recovery = Recovery(pool, broker, settings)
-    served = Served(settings.model_copy(update={"drain_seconds": 2.0}))
+    served = Served(settings.model_copy(update={"drain_seconds": 2.0}), watched=False)
     recovery.start()
     try:
         yield None

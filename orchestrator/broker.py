@@ -1,37 +1,31 @@
-"""The Dramatiq broker for step messages: Redis as a doorbell.
+"""The Dramatiq broker for step messages: Redis as a doorbell. Against the stock RedisBroker it
 
-Against the stock RedisBroker it
 - pushes batches in one round trip, each message id once (push.lua);
-- wakes an idle consumer by a blocking pop, within a millisecond or two, instead of polling for up to half a second;
 - has no delayed queue: time is kept in PostgreSQL, and a delay given to it is refused;
-- puts a message that cannot be decoded aside instead of losing the batch it came in;
-- keeps its heartbeat while it is full, so that nobody takes its messages away;
-- treats every Redis error as a lost connection, after which the consumer starts anew.
-
-It leans on private names of dramatiq 2.2 (`_RedisConsumer`, `message_cache`, `queued_message_ids`); the tests under
-tests/integration/test_broker.py say which behaviour must hold when that version moves.
+- judges nobody dead by a client's clock: the stock broker's maintenance is off, and the reaper, which knows from the leases
+  who is dead, gives unread messages back and empties old dead letters;
+- refuses at once while Redis is known to be away (redis_health.py), instead of making each caller wait for it.
 """
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, cast
 
 import redis
 from dramatiq import Message
 from dramatiq.broker import MessageProxy
-from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
-from dramatiq.common import current_millis
-from dramatiq.errors import ConnectionClosed
+from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import Middleware
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-Result = TypeVar("Result")
+from orchestrator.consumer import StepConsumer
+from orchestrator.redis_health import RedisHealth
+
 HERE = Path(__file__).parent
+DEAD_LETTERS_KEPT = 7 * 86_400_000  # milliseconds
 
 
 def redis_client(url: str, *, socket_timeout: float = 3.0, connections: int = 64) -> redis.Redis:
@@ -45,84 +39,6 @@ def redis_client(url: str, *, socket_timeout: float = 3.0, connections: int = 64
         max_connections=connections,
     )
     return client
-
-
-class StepConsumer(_RedisConsumer):
-    """Fetches as many messages as there is room for, and sleeps in Redis when there are none."""
-
-    broker: StepBroker
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)  # type: ignore[no-untyped-call]  # dramatiq's brokers are untyped
-        self._room = threading.Event()
-        self._heartbeat_at = 0.0
-
-    def __next__(self) -> MessageProxy | None:
-        if message := self._next_cached():
-            return message
-        free = self.prefetch - self.outstanding_message_count
-        if free <= 0:
-            self._wait_for_room()
-            return None
-        self._heartbeat_at = time.monotonic()  # every command of the broker is one
-        self.message_cache = self._io(self.broker.do_fetch, self.queue_name, free)
-        if not self.message_cache:
-            self._io(self.broker.wait_for_push, self.queue_name, self.timeout / 1000)
-            self.message_cache = self._io(self.broker.do_fetch, self.queue_name, free)
-        return self._next_cached()
-
-    def ack(self, message: MessageProxy) -> None:
-        self._settle(self.broker.do_ack, message)
-
-    def nack(self, message: MessageProxy) -> None:
-        self._settle(self.broker.do_nack, message)
-
-    def requeue(self, messages: Iterable[MessageProxy]) -> None:
-        self._io(super().requeue, messages)
-
-    def _settle(self, command: Callable[..., Any], message: MessageProxy) -> None:
-        try:
-            self._io(command, self.queue_name, message.options["redis_message_id"])
-        finally:
-            self.queued_message_ids.discard(message.message_id)
-            self._room.set()
-
-    def _next_cached(self) -> MessageProxy | None:
-        while self.message_cache:
-            body = self.message_cache.pop(0)
-            if body is None:  # pushed twice, and settled by whoever came first
-                continue
-            try:
-                message = Message.decode(body)
-            except Exception as error:  # whatever a foreign body makes the decoder raise
-                self.logger.error(
-                    "queue %s: an unreadable message goes to the dead letters: %s", self.queue_name, error
-                )
-                self._io(self._put_aside, body)
-                continue
-            self.queued_message_ids.add(message.message_id)
-            return MessageProxy(message)
-        return None
-
-    def _put_aside(self, body: bytes) -> None:
-        acks = self.broker.acks_key(self.broker.broker_id, self.queue_name)
-        messages = self.broker.key(self.queue_name, ".msgs")
-        for message_id in self.broker.client.smembers(acks):
-            if self.broker.client.hget(messages, message_id) == body:
-                self.broker.do_nack(self.queue_name, message_id)
-
-    def _wait_for_room(self) -> None:
-        if time.monotonic() - self._heartbeat_at > self.broker.heartbeat_timeout / 4000:
-            self._heartbeat_at = time.monotonic()
-            self._io(self.broker.client.zadd, self.broker.heartbeats_key, {self.broker.broker_id: current_millis()})
-        self._room.wait(self.timeout / 1000)
-        self._room.clear()
-
-    def _io(self, command: Callable[..., Result], *arguments: Any) -> Result:
-        try:
-            return command(*arguments)
-        except redis.RedisError as error:
-            raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]  # as above
 
 
 class StepBroker(RedisBroker):
@@ -141,10 +57,12 @@ class StepBroker(RedisBroker):
             client=client or redis_client(url, connections=connections),
             middleware=list(middleware),
             namespace=namespace,
-            maintenance_chance=50_000,
-            dead_message_ttl=7 * 86_400_000,
+            maintenance_chance=0,
         )
-        self._wake = client or redis_client(url, socket_timeout=15.0)
+        self.health = RedisHealth()
+        self._outages_marked = 0
+        self.draining = False  # set by a worker that stops: its consumers then fetch no more
+        self._wake = client or redis_client(url, socket_timeout=5.0)
         self._push = self.client.register_script((HERE / "push.lua").read_text())
         self._give_back = self.client.register_script((HERE / "give_back.lua").read_text())
 
@@ -178,9 +96,11 @@ class StepBroker(RedisBroker):
 
     def enqueue_many(self, messages: Sequence[Message[Any]], *, force: bool = False) -> int:
         """Pushes messages of one queue in one round trip; how many were new. `force` pushes an id again whose message
-        is known but in no list (push.lua). Raises redis.RedisError."""
+        is known but in no list (push.lua). Raises redis.RedisError, at once while Redis is known to be away."""
         if not messages:
             return 0
+        if not self.health.worth_trying():
+            raise redis.ConnectionError("it is away")
         queue_name = messages[0].queue_name
         pairs: list[str | bytes] = []
         for message in messages:
@@ -188,13 +108,35 @@ class StepBroker(RedisBroker):
             body = message.copy(options={"redis_message_id": message.message_id})
             pairs += (message.message_id, body.encode())
         keys = [self.key(queue_name), self.key(queue_name, ".msgs"), self.key(queue_name, ".wake")]
-        pushed = int(self._push(keys=keys, args=[int(force), *pairs]))
+        try:
+            pushed = int(self._push(keys=keys, args=[int(force), *pairs]))
+        except redis.RedisError as error:
+            self.health.failed(error)
+            raise
+        self.health.answered()
         for message in messages:
             self.emit_after("enqueue", message, None)
         return pushed
 
+    def hand_back(self, queue_name: str, messages: Iterable[MessageProxy]) -> None:
+        """Returns messages that this process fetched and will not run. What Redis cannot take now is pushed again later:
+        its step's row says when."""
+        ids = [message.options["redis_message_id"] for message in messages if "redis_message_id" in message.options]
+        if not ids or not self.health.worth_trying():
+            return
+        try:
+            self.do_requeue(queue_name, *ids)
+            self.client.rpush(self.key(queue_name, ".wake"), *["1"] * min(len(ids), 16))
+        except redis.RedisError as error:
+            self.health.failed(error)
+
+    def consumers_known(self) -> set[str]:
+        """The broker ids that have fetched and were not given up yet."""
+        entries = cast("list[bytes]", self.client.zrange(self.heartbeats_key, 0, -1))
+        return {entry.decode() for entry in entries}
+
     def give_back(self, broker_id: str, queue_name: str) -> int:
-        """Returns the messages that a dead consumer had fetched to their queue; how many."""
+        """Returns the messages that a dead consumer had fetched to their queue, and forgets it; how many."""
         keys = [
             self.acks_key(broker_id, queue_name),
             self.key(queue_name),
@@ -203,6 +145,35 @@ class StepBroker(RedisBroker):
             self.heartbeats_key,
         ]
         return int(self._give_back(keys=keys, args=[broker_id]))
+
+    def forget_dead_letters(self, queue_name: str) -> int:
+        """Removes the dead letters older than a week; how many."""
+        letters, bodies = self.key(queue_name, ".XQ"), self.key(queue_name, ".XQ.msgs")
+        oldest_kept = self.client.time()[0] * 1000 - DEAD_LETTERS_KEPT
+        old = self.client.zrangebyscore(letters, 0, oldest_kept, start=0, num=1000)
+        if old:
+            self.client.zrem(letters, *old)
+            self.client.hdel(bodies, *old)
+        return len(old)
+
+    def kept_its_messages(self) -> bool:
+        """Whether Redis has been there all the time since the last `mark` and has lost nothing. Raises redis.RedisError."""
+        try:
+            marked = bool(self.client.exists(self._mark_key))
+        except redis.RedisError as error:
+            self.health.failed(error)
+            raise
+        self.health.answered()
+        return marked and self.health.outages == self._outages_marked
+
+    def mark(self) -> None:
+        """Leaves a mark that only a loss of data removes."""
+        self._outages_marked = self.health.outages
+        self.client.set(self._mark_key, "1")
+
+    @property
+    def _mark_key(self) -> str:
+        return f"{self.namespace}:mark"
 
     def wait_for_push(self, queue_name: str, seconds: float) -> None:
         """Sleeps until somebody pushes, at most `seconds`."""

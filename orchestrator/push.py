@@ -8,9 +8,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from uuid import UUID
 
 import redis
 from dramatiq import Message
+from dramatiq.broker import MessageProxy
 
 from orchestrator.broker import StepBroker
 from persistence.transitions import ReadyStep
@@ -34,6 +36,15 @@ def step_message(step: ReadyStep) -> Message[None]:
     )
 
 
+def step_of(message: MessageProxy) -> ReadyStep | None:
+    """The step that a message names, None if it names none."""
+    try:
+        step_id, attempt = message.args
+        return ReadyStep(UUID(step_id), int(attempt))
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
 def push_steps(broker: StepBroker, steps: Iterable[ReadyStep], *, force: bool = False) -> int:
     """Pushes the steps' messages; how many were new. Never raises for Redis: it answers less, and says so in the log."""
     pushed = 0
@@ -41,7 +52,7 @@ def push_steps(broker: StepBroker, steps: Iterable[ReadyStep], *, force: bool = 
         for batch in _batches(steps):
             pushed += broker.enqueue_many([step_message(step) for step in batch], force=force)
     except redis.RedisError as error:
-        log.warning("redis: push failed, the dispatcher will repeat it: %s", error)
+        log.debug("redis: push failed, the dispatcher will repeat it: %s", error)  # redis_health.py has said it once
     return pushed
 
 

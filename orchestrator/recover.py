@@ -27,11 +27,13 @@ FORCED_FROM = 2  # pushes by the dispatcher: the second one doubts that the mess
 
 
 def dispatch(pool: Pool, broker: StepBroker, longest: float = 1.0) -> float:
-    """Pushes every step that is due; seconds until the next one is, at most `longest`."""
+    """Pushes every step that is due; seconds until the next one is, at most `longest`. Where Redis was away or has lost its
+    messages, every waiting step is due."""
     try:
-        broker.client.ping()
-    except redis.RedisError as error:  # rows taken now would only be put off
-        log.warning("redis: %s; nothing is dispatched until it answers", error)
+        if not broker.kept_its_messages():
+            ring_for_all(pool)
+            broker.mark()
+    except redis.RedisError:  # rows taken now would only be put off
         return longest
     while True:
         due = run(pool, "dispatch_steps", {"limit": BATCH})
@@ -45,6 +47,16 @@ def dispatch(pool: Pool, broker: StepBroker, longest: float = 1.0) -> float:
     return longest if seconds is None else min(max(float(seconds), 0.005), longest)
 
 
+def ring_for_all(pool: Pool) -> None:
+    """Makes every waiting step due: whatever was pushed may be lost."""
+    count, more = 0, BATCH
+    while more == BATCH:
+        more = run(pool, "redispatch_steps", {"limit": BATCH})[0]["count"]
+        count += more
+    if count:
+        log.warning("redis: it may have lost messages: %d waiting steps are pushed again", count)
+
+
 def reap(pool: Pool, broker: StepBroker, lease_seconds: float, max_lost: int) -> int:
     """Charges the steps of silent workers, ends late executions, and gives unread messages back; how many steps."""
     parameters = {"silence": lease_seconds, "max_lost": max_lost, "limit": BATCH}
@@ -54,17 +66,23 @@ def reap(pool: Pool, broker: StepBroker, lease_seconds: float, max_lost: int) ->
     push_steps(broker, [step for row in rows for step in ready_steps(row)])
     for row in run(pool, "expire_executions", {"limit": BATCH}):
         log.warning("execution %s ran longer than its timeoutMs", row["execution_id"])
-    for row in run(pool, "bury_workers", {"silence": lease_seconds}):
-        _give_back(broker, str(row["worker_id"]))
+    run(pool, "bury_workers", {"silence": lease_seconds})
+    _tidy(pool, broker)
     return len(rows)
 
 
-def _give_back(broker: StepBroker, worker_id: str) -> None:
+def _tidy(pool: Pool, broker: StepBroker) -> None:
+    """Whoever has fetched messages and holds no lease is dead: a worker's broker id is its worker id, and it writes its
+    lease before it fetches. So Redis is asked first, and the leases after it."""
     try:
-        returned = broker.give_back(worker_id, STEP_QUEUE)
-        log.warning("worker %s is dead: its %d unread messages are back in the queue", worker_id, returned)
+        known = broker.consumers_known()
+        alive = {str(row["id"]) for row in run(pool, "list_workers")}
+        for worker_id in known - alive:
+            if returned := broker.give_back(worker_id, STEP_QUEUE):
+                log.warning("worker %s is dead: its %d unread messages are back in the queue", worker_id, returned)
+        broker.forget_dead_letters(STEP_QUEUE)
     except redis.RedisError as error:
-        log.warning("redis: the messages of worker %s stay until they are pushed again: %s", worker_id, error)
+        log.debug("redis: the messages of dead workers stay until it answers: %s", error)
 
 
 class Recovery:

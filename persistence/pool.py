@@ -7,6 +7,7 @@ and a connection is never held across a tool call.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -73,34 +74,41 @@ def check_database(pool: Pool | None) -> bool:
         return False
 
 
-def run(pool: Pool, query: str, parameters: Mapping[str, Any] | None = None, *, patience: float = 0.0) -> list[DictRow]:
+def run(
+    pool: Pool,
+    query: str,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    patience: float | None = 0.0,
+    halt: threading.Event | None = None,
+) -> list[DictRow]:
     """Runs the statement in queries/<query>.sql and returns its rows.
 
-    A lost connection is answered with one more try at once, then with tries until `patience` seconds have passed: every
-    statement here is fenced or idempotent, so a commit whose answer was lost is not repeated in effect.
+    A lost connection is answered with one more try at once, then with tries until `patience` seconds have passed or
+    `halt` is set: every statement here is fenced or idempotent, so a commit whose answer was lost is not repeated in
+    effect. The one exception, a claim, is run with patience None: one try.
     """
     sql = statement(query)
 
     def once() -> list[DictRow]:
-        with pool.connection() as connection:
+        with _translated(), pool.connection() as connection:
             cursor = connection.execute(sql, parameters)
             return cursor.fetchall() if cursor.description else []
 
-    return _persist(pool, once, patience)
+    return once() if patience is None else _persist(pool, once, patience, halt or threading.Event())
 
 
-def _persist(pool: Pool, action: Callable[[], Result], patience: float) -> Result:
+def _persist(pool: Pool, action: Callable[[], Result], patience: float, halt: threading.Event) -> Result:
     deadline = time.monotonic() + patience
     pause = 0.0
     while True:
         try:
-            with _translated():
-                return action()
+            return action()
         except Unreachable as error:
-            if pause and time.monotonic() + pause > deadline:
+            if (pause and time.monotonic() + pause > deadline) or halt.is_set():
                 raise
             log.warning("database: %s; trying again", error)
-            time.sleep(pause)
+            halt.wait(pause)
             pause = min(max(2 * pause, 0.05), 2.0)
             pool.check()
 

@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     lease_seconds: Seconds = Field(30, validation_alias="AFU9_LEASE_SECONDS")
     dispatch_seconds: Seconds = Field(0.25, validation_alias="AFU9_DISPATCH_SECONDS")
     reap_seconds: Seconds = Field(5, validation_alias="AFU9_REAP_SECONDS")
+    direct_seconds: float = Field(5, validation_alias="AFU9_DIRECT_SECONDS", ge=0, le=86_400)
     drain_seconds: Seconds = Field(25, validation_alias="AFU9_DRAIN_SECONDS")
     max_lost: int = Field(3, validation_alias="AFU9_MAX_LOST", ge=1, le=100)
     log_level: str = Field("INFO", validation_alias="AFU9_LOG_LEVEL", pattern="^(DEBUG|INFO|WARNING|ERROR)$")

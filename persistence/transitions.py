@@ -7,6 +7,9 @@ process has taken over, and the caller drops its result.
 
 from __future__ import annotations
 
+import logging
+import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +17,13 @@ from uuid import UUID
 
 from psycopg.rows import DictRow
 
+from persistence.errors import Unreachable
 from persistence.json_value import encode_json
 from persistence.pool import Pool, run
+
+log = logging.getLogger(__name__)
+
+CLAIM_TRIES = 3  # the connection broke during each
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +89,27 @@ def submit_executions(
     ]
 
 
-def claim_step(pool: Pool, step: ReadyStep, worker_id: UUID, timeout_ms: int) -> Claim | None:
+def claim_step(
+    pool: Pool, step: ReadyStep, worker_id: UUID, timeout_ms: int, *, halt: threading.Event | None = None
+) -> Claim | None:
     """Takes the step for this worker, or answers None: someone else has it, it is not due, or its execution rests.
+
+    Waits for as long as PostgreSQL is away, until `halt` is set: then raises Unreachable. A claim whose answer was lost
+    is asked for again, so that its step does not wait in the hands of a worker that does not know it; the caller sees to
+    it that no other thread of this worker claims the same attempt meanwhile.
 
     timeout_ms: how long the attempt may take when the step sets no timeoutMs of its own.
     """
     parameters = {"step_id": step.step_id, "attempt": step.attempt, "worker_id": worker_id, "timeout_ms": timeout_ms}
-    rows = run(pool, "claim_step", parameters)
-    return Claim(step_id=step.step_id, **rows[0]) if rows else None
+    for _ in range(CLAIM_TRIES):
+        try:
+            rows = run(pool, "claim_step", parameters, patience=None)
+            return Claim(step_id=step.step_id, **rows[0]) if rows else None
+        except Unreachable as error:
+            log.warning("database: %s; asking whether step %s is ours", error, step.step_id)
+            if rows := run(pool, "claim_again", parameters, patience=math.inf if halt else 0.0, halt=halt):
+                return Claim(step_id=step.step_id, **rows[0])
+    raise Unreachable(f"PostgreSQL: step {step.step_id} could not be claimed in {CLAIM_TRIES} tries")
 
 
 def complete_step(pool: Pool, claim: Claim, output: str, params: str, *, patience: float = 0.0) -> Transition:

@@ -11,6 +11,7 @@ from orchestrator.push import STEP_ACTOR, STEP_QUEUE
 from persistence.errors import InvalidInput
 from persistence.settings import Settings
 from persistence.transitions import ReadyStep
+from workers.admit import Admission
 from workers.process import WorkerProcess
 from workers.retry import RetryMiddleware
 from workers.run_step import AttemptFailed
@@ -24,7 +25,7 @@ def make_broker(settings: Settings, process: WorkerProcess) -> StepBroker:
         settings.redis_url,
         namespace=settings.namespace,
         connections=settings.threads + 16,
-        middleware=[RetryMiddleware(process), process],
+        middleware=[Admission(process.in_flight), RetryMiddleware(process), process],
     )
 
     @dramatiq.actor(broker=broker, queue_name=STEP_QUEUE, actor_name=STEP_ACTOR, throws=(AttemptFailed,))

@@ -147,10 +147,11 @@ class WorkflowEngine:
 
 
 def _run(runner: StepRunner, step: ReadyStep) -> Transition | None:
-    try:
-        return runner.run_step(step)
-    except AttemptFailed as failed:
-        return advance(runner.pool, None, [failed.attempt])[0]
+    with runner.in_flight.only(step):
+        try:
+            return runner.run_step(step)
+        except AttemptFailed as failed:
+            return advance(runner.pool, None, [failed.attempt])[0]
 
 
 def _result(pool: Pool, execution_id: UUID, started: float) -> ExecutionResult:

@@ -1,4 +1,8 @@
-"""The attempts this process is running, and how to stop them."""
+"""The attempts this process is running, and how to stop them.
+
+Invariant: one thread at a time has an attempt, from before its claim until after its charge; a second message of it
+finds it taken.
+"""
 
 from __future__ import annotations
 
@@ -7,41 +11,61 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
+from persistence.transitions import ReadyStep
+
 
 class InFlight:
     """Thread-safe register of running attempts; each has an event that ends its call."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._running: dict[UUID, threading.Event] = {}
-        self._stopping = False
+        self._running: dict[ReadyStep, threading.Event] = {}
+        self.closed = threading.Event()
+        """Set once no further attempt may begin; a claim that waits for PostgreSQL gives up then."""
+
+    def begin(self, step: ReadyStep) -> bool:
+        """Registers an attempt; False if another thread has it, or none may begin any more."""
+        with self._lock:
+            if step in self._running or self.closed.is_set():
+                return False
+            self._running[step] = threading.Event()
+            return True
+
+    def end(self, step: ReadyStep) -> None:
+        with self._lock:
+            self._running.pop(step, None)
 
     @contextmanager
-    def track(self, step_id: UUID) -> Iterator[threading.Event]:
-        """Registers an attempt while it runs; yields the event that cancels it."""
-        cancelled = threading.Event()
-        with self._lock:
-            self._running[step_id] = cancelled
-            if self._stopping:
-                cancelled.set()
+    def only(self, step: ReadyStep) -> Iterator[None]:
+        """For a caller of its own thread: registers the attempt while it runs and is charged."""
+        self.begin(step)
         try:
-            yield cancelled
+            yield
         finally:
-            with self._lock:
-                if self._running.get(step_id) is cancelled:
-                    del self._running[step_id]
+            self.end(step)
+
+    def cancelled(self, step: ReadyStep) -> threading.Event:
+        """The event that ends this attempt's call."""
+        with self._lock:
+            return self._running.setdefault(step, threading.Event())
 
     def cancel(self, step_ids: Iterable[UUID]) -> None:
-        """Ends these attempts' calls."""
+        """Ends these steps' calls."""
+        stopped = set(step_ids)
         with self._lock:
-            for step_id in step_ids:
-                if step_id in self._running:
-                    self._running[step_id].set()
+            for step, event in self._running.items():
+                if step.step_id in stopped:
+                    event.set()
+
+    def close(self) -> None:
+        """Lets no further attempt begin; those that run go on."""
+        with self._lock:
+            self.closed.set()
 
     def cancel_all(self) -> int:
-        """Ends every call, also those that are only about to begin; how many there were."""
+        """Ends every call; how many there were."""
+        self.close()
         with self._lock:
-            self._stopping = True
-            for cancelled in self._running.values():
-                cancelled.set()
+            for event in self._running.values():
+                event.set()
             return len(self._running)

@@ -22,6 +22,9 @@ from workers.mcp_client import McpClient, ServerConfig, retry_is_safe
 
 log = logging.getLogger(__name__)
 
+FIRST_LOOK = 5.0  # seconds that a call waits for the first look at its server's tools, at most
+NOT_YET_KNOWN = 0.2  # seconds until the rows are looked at again while another worker asks the server
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -78,30 +81,33 @@ def _changes(pool: Pool, server: str, rows: list[dict[str, Any]]) -> list[Change
 
 
 class CatalogueKeeper:
-    """A thread that refreshes what is older than the interval, one server after the other."""
+    """A thread per server that refreshes what is older than the interval."""
 
     def __init__(self, pool: Pool, client: McpClient, ttl_seconds: float):
         self._pool = pool
         self._client = client
         self._ttl = ttl_seconds
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="catalogue", daemon=True)
+        self._known = {server: threading.Event() for server in client.servers}
 
     def start(self) -> None:
-        self._thread.start()
+        for server, config in self._client.servers.items():
+            threading.Thread(target=self._keep, args=(server, config), name=f"catalogue {server}", daemon=True).start()
 
     def stop(self) -> None:
         """Does not wait for a server that is being asked: the client's close ends that."""
         self._stopping.set()
 
-    def _keep(self) -> None:
-        while True:
-            for server, config in self._client.servers.items():
-                if self._stopping.is_set():
-                    return
-                self._refresh_if_due(server, config)
-            if self._stopping.wait(self._ttl):
-                return
+    def wait_for(self, server: str) -> None:
+        """Returns once the rows tell of the server's tools, or why they do not; after FIRST_LOOK seconds in any case.
+        Before that a call that is lost would be repeated without anybody knowing whether it may."""
+        if (known := self._known.get(server)) is not None and not known.is_set():
+            known.wait(FIRST_LOOK)
+
+    def _keep(self, server: str, config: ServerConfig) -> None:
+        while not self._stopping.is_set():
+            self._refresh_if_due(server, config)
+            self._stopping.wait(self._ttl if self._known[server].is_set() else NOT_YET_KNOWN)
 
     def _refresh_if_due(self, server: str, config: ServerConfig) -> None:
         parameters = {"server": server, "repeat_unannotated": config.unannotated == "retry", "ttl": self._ttl}
@@ -111,6 +117,15 @@ class CatalogueKeeper:
                     if change.change != "added":
                         used = f"; called by {', '.join(change.workflows)}" if change.workflows else ""
                         log.warning("tool %s.%s was %s%s", server, change.tool, change.change, used)
+            self._look_at_rows(server)
         except Exception as error:  # the catalogue is worth a warning, never a worker
             if not self._stopping.is_set():
                 log.warning("catalogue: %s: %s", server, error)
+                self._look_at_rows(server)
+
+    def _look_at_rows(self, server: str) -> None:
+        try:
+            if run(self._pool, "server_is_known", {"server": server})[0]["known"]:
+                self._known[server].set()
+        except Exception as error:  # as above
+            log.warning("catalogue: %s: %s", server, error)

@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable
 from uuid import UUID
 
@@ -46,6 +47,7 @@ class Lease:
             "threads": threads,
         }
         self._connection: Connection | None = None
+        self._renewed_at = time.monotonic()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
 
@@ -57,6 +59,10 @@ class Lease:
     def alive(self) -> bool:
         """Whether the thread that renews it runs."""
         return self._thread.is_alive()
+
+    def silent_for(self) -> float:
+        """Seconds since the row was last renewed."""
+        return time.monotonic() - self._renewed_at
 
     def stop(self) -> None:
         """Ends the lease: the row is removed, and a step still held would be charged at once."""
@@ -78,7 +84,9 @@ class Lease:
                 log.error("lease: not renewed: %s", error)
 
     def _renew(self) -> None:
+        asked_at = time.monotonic()
         self._on_stopped(self._execute("renew_lease"))
+        self._renewed_at = asked_at
 
     def _execute(self, query: str) -> list[UUID]:
         try:

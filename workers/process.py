@@ -6,9 +6,6 @@ Opened when the worker boots (after any fork), closed when it has stopped.
 from __future__ import annotations
 
 import logging
-import threading
-import time
-from collections.abc import Iterable
 from uuid import UUID
 
 import dramatiq
@@ -18,8 +15,10 @@ from dramatiq.middleware import Middleware, MiddlewareError
 from orchestrator.broker import StepBroker
 from persistence.errors import Afu9Error
 from persistence.ids import time_ordered_uuid
-from persistence.pool import open_pool
+from persistence.pool import check_database, open_pool
 from persistence.settings import Settings
+from workers.deliver_directly import DirectDelivery
+from workers.drain import drain
 from workers.in_flight import InFlight
 from workers.keep_catalogue import CatalogueKeeper
 from workers.lease import Lease
@@ -27,8 +26,11 @@ from workers.mcp_client import McpClient
 from workers.run_step import StepRunner
 from workers.secrets import RedactingFilter
 from workers.tools import Tools
+from workers.watch import Watchdog
 
 log = logging.getLogger(__name__)
+
+CONNECTIONS = 16  # of a worker's pool at most: none is held during a call, and more bring nothing
 
 
 class WorkerBootFailed(Afu9Error, MiddlewareError):
@@ -40,13 +42,16 @@ class WorkerBootFailed(Afu9Error, MiddlewareError):
 
 
 class WorkerProcess(Middleware):
-    """A Dramatiq middleware, because Dramatiq knows when a worker boots and stops."""
+    """A Dramatiq middleware, because Dramatiq knows when a worker boots and stops. `watched`: the process may end itself
+    when it can no longer work."""
 
     runner: StepRunner
     tools: Tools
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings, *, watched: bool = True):
         self._settings = settings
+        self._watched = watched
+        self._given_up: str | None = None
         self.worker_id: UUID = time_ordered_uuid()
         self.in_flight = InFlight()
 
@@ -57,46 +62,63 @@ class WorkerProcess(Middleware):
         except Afu9Error as error:
             raise WorkerBootFailed(error) from error
 
-    def alive(self) -> bool:
-        """Whether the lease is being renewed."""
-        return self._lease.alive()
-
     def _open(self, broker: Broker, worker: dramatiq.Worker) -> None:
         if not isinstance(broker, StepBroker):
             raise TypeError("workers need a StepBroker: orchestrator/broker.py")
+        settings = self._settings
         broker.broker_id = str(self.worker_id)  # so that the messages a dead worker had fetched can be given back
-        dsn = self._settings.database_dsn
-        self._client = McpClient.from_environment(self._settings.mcp_config)
-        self._pool = open_pool(dsn, max_size=worker.worker_threads + 2)
-        self.tools = tools = Tools.from_settings(self._client, self._settings, self._pool)
-        self._catalogue = CatalogueKeeper(self._pool, self._client, self._settings.tools_ttl_seconds)
+        self._client = McpClient.from_environment(settings.mcp_config)
+        self._pool = open_pool(settings.database_dsn, max_size=min(worker.worker_threads + 2, CONNECTIONS))
+        self._catalogue = CatalogueKeeper(self._pool, self._client, settings.tools_ttl_seconds)
+        self.tools = tools = Tools.from_settings(self._client, settings, self._pool, known=self._catalogue.wait_for)
         self._lease = Lease(
-            dsn,
+            settings.database_dsn,
             self.worker_id,
             role="worker",
             threads=worker.worker_threads,
-            seconds=self._settings.heartbeat_seconds,
+            seconds=settings.heartbeat_seconds,
             on_stopped=self.in_flight.cancel,
         )
         self.runner = StepRunner(self._pool, broker, tools, self.worker_id, self.in_flight)
+        self._direct = DirectDelivery(self._pool, broker, worker, settings.direct_seconds)
+        self._watchdog = Watchdog(
+            lambda: self._complaint(worker),
+            lambda: drain(worker, broker, self.in_flight, settings.drain_seconds),
+            look_seconds=settings.heartbeat_seconds,
+            hang_seconds=2 * settings.lease_seconds,
+        )
         self._lease.start()
         self._catalogue.start()
         for handler in logging.getLogger().handlers:
             handler.addFilter(RedactingFilter(tools.secrets))
+
+    def after_worker_boot(self, broker: Broker, worker: dramatiq.Worker) -> None:
+        self._direct.start()
+        if self._watched:
+            self._watchdog.start()
         log.info("worker %s: ready with %d threads", self.worker_id, worker.worker_threads)
 
-    def before_worker_shutdown(self, broker: Broker, worker: dramatiq.Worker) -> None:
-        """Running calls get most of the drain time; what has not ended by then is handed back, uncharged.
+    def give_up(self, reason: str) -> None:
+        """The process can do no useful work any more: the watchdog ends it."""
+        self._given_up = reason
 
-        Waits here, because Dramatiq's own wait for its threads counts the time of the first ones again for each.
-        """
-        begin, drain = time.monotonic(), self._settings.drain_seconds
-        for thread in worker.workers:
-            thread.stop()
-        _join(worker.workers, begin + 0.8 * drain)
-        if count := self.in_flight.cancel_all():
-            log.warning("worker %s: handing %d running steps back", self.worker_id, count)
-            _join(worker.workers, begin + drain)
+    def _complaint(self, worker: dramatiq.Worker) -> str | None:
+        threads = [*worker.consumers.values(), *worker.workers]
+        if self._given_up is not None:
+            return self._given_up
+        if not self._lease.alive():
+            return "the thread that renews its lease died"
+        if not (self._direct.alive() and all(thread.is_alive() for thread in threads)):
+            return "a consumer or worker thread died"
+        if self._lease.silent_for() > self._settings.lease_seconds and check_database(self._pool):
+            return "its lease cannot be renewed, although the database answers"
+        return None
+
+    def before_worker_shutdown(self, broker: Broker, worker: dramatiq.Worker) -> None:
+        self._watchdog.stop()
+        self._direct.stop()
+        if isinstance(broker, StepBroker):
+            drain(worker, broker, self.in_flight, self._settings.drain_seconds)
 
     def after_worker_shutdown(self, broker: Broker, worker: dramatiq.Worker) -> None:
         self._catalogue.stop()
@@ -104,8 +126,3 @@ class WorkerProcess(Middleware):
         self._client.close()
         self._pool.close()
         log.info("worker %s: stopped", self.worker_id)
-
-
-def _join(threads: Iterable[threading.Thread], until: float) -> None:
-    for thread in threads:
-        thread.join(max(until - time.monotonic(), 0))

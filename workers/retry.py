@@ -1,24 +1,21 @@
 """The retry middleware: charges what failed, through the same statement the reaper uses.
 
-It stands first in the list, so that its after-hook runs last. It never raises and never enqueues a retry: a charged step is
-pending with a due time, and the dispatcher pushes it then. A hook that runs twice, or beside the reaper, finds its attempt
-charged already and changes nothing.
+It never raises and never enqueues a retry: a charged step is pending with a due time, and the dispatcher pushes it then.
+A hook that runs twice, or beside the reaper, finds its attempt charged already and changes nothing.
 """
 
 from __future__ import annotations
 
 import logging
 from typing import Any
-from uuid import UUID
 
 from dramatiq import Broker
 from dramatiq.broker import MessageProxy
 from dramatiq.middleware import Middleware
 
 from orchestrator.advance import advance, charge_unexpected
-from orchestrator.push import push_steps
-from persistence.errors import Unreachable
-from persistence.transitions import ReadyStep
+from orchestrator.push import push_steps, step_of
+from persistence.errors import SchemaMismatch, Unreachable
 from workers.process import WorkerProcess
 from workers.run_step import AttemptFailed
 
@@ -59,6 +56,8 @@ class RetryMiddleware(Middleware):
                     message.message_id,
                     exception,
                 )
+            case SchemaMismatch():
+                self._process.give_up(str(exception))
             case _ if (step := step_of(message)) is None:
                 log.error("message %s names no step: it goes to the dead letters", message.message_id)
                 message.fail()
@@ -69,12 +68,3 @@ class RetryMiddleware(Middleware):
 
     def _told(self, exception: BaseException) -> str:
         return self._process.tools.secrets.redact_text(f"unexpected {type(exception).__name__}: {exception}")
-
-
-def step_of(message: MessageProxy) -> ReadyStep | None:
-    """The step that a message names, None if it names none."""
-    try:
-        step_id, attempt = message.args
-        return ReadyStep(UUID(step_id), int(attempt))
-    except (ValueError, TypeError, AttributeError):
-        return None

@@ -47,16 +47,16 @@ class StepRunner:
         self._plan = lru_cache(maxsize=256)(self._load_plan)
 
     def run_step(self, step: ReadyStep) -> Transition | None:
-        """Runs one attempt; None if the step was not ours to take. Raises AttemptFailed."""
-        begin = time.monotonic()
-        claim = claim_step(self.pool, step, self._worker_id, self._timeout_ms)
+        """Runs one attempt, which the caller has registered in `in_flight`; None if it was not ours to take. Raises
+        AttemptFailed, and Unreachable if the process stops while PostgreSQL is away."""
+        claim = claim_step(self.pool, step, self._worker_id, self._timeout_ms, halt=self.in_flight.closed)
         if claim is None:
             return None
+        begin = time.monotonic()
         planned = self._plan(claim.definition_hash).steps[claim.step_index]
-        with self.in_flight.track(claim.step_id) as cancelled:
-            attempt = attempt_step(claim, planned, self._tools, cancelled)
-            seconds = (planned.timeout_ms or self._timeout_ms) / 1000
-            return self._record(replace(attempt, patience=max(begin + seconds + GRACE - time.monotonic(), 0.0)))
+        attempt = attempt_step(claim, planned, self._tools, self.in_flight.cancelled(step))
+        seconds = (planned.timeout_ms or self._timeout_ms) / 1000
+        return self._record(replace(attempt, patience=max(begin + seconds + GRACE - time.monotonic(), 0.0)))
 
     def _record(self, attempt: Attempt) -> Transition:
         match attempt.outcome:
@@ -68,7 +68,7 @@ class StepRunner:
                 assert_never(never)
 
     def _load_plan(self, digest: str) -> Plan:
-        rows = run(self.pool, "get_definition", {"hash": digest})
+        rows = run(self.pool, "get_definition", {"hash": digest}, patience=self._timeout_ms / 1000)
         if not rows:
             raise NotFound(f"no definition {digest}")
         return plan_for(digest, rows[0]["definition"].encode())

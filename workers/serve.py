@@ -12,19 +12,15 @@ IDLE_MS = 500  # how long an idle thread or consumer sleeps before it looks whet
 
 
 class Served:
-    """A running worker. `stop()` lets running steps end within the drain time and hands the rest back."""
+    """A running worker. `stop()` lets running steps end within the drain time and hands the rest back. `watched`: it may
+    end the whole process when it can no longer work (workers/watch.py)."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings, *, watched: bool = True):
         self._drain_ms = round(settings.drain_seconds * 1000)
-        self._process = WorkerProcess(settings)
+        self._process = WorkerProcess(settings, watched=watched)
         self._broker = make_broker(settings, self._process)
         self._worker = dramatiq.Worker(self._broker, worker_threads=settings.threads, worker_timeout=IDLE_MS)
         self._worker.start()
-
-    def alive(self) -> bool:
-        """Whether the lease is kept and every consumer and worker thread runs."""
-        threads = [*self._worker.consumers.values(), *self._worker.workers]
-        return self._process.alive() and all(thread.is_alive() for thread in threads)
 
     def stop(self) -> None:
         self._worker.stop(timeout=self._drain_ms)

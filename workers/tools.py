@@ -15,26 +15,42 @@ from persistence.settings import Settings
 from workers.mcp_client import McpClient, ServerConfig, retry_is_safe
 from workers.secrets import Secrets, tells
 
+ANNOTATIONS_PATIENCE = 25.0  # seconds that the word on a call is worth waiting for while PostgreSQL is away
 Annotations: TypeAlias = Callable[[str, str], Mapping[str, Any] | None]
 
 
 class Tools:
-    """A ToolCaller (orchestrator/attempt_step.py). `annotations` answers what a tool says of itself, None if unknown."""
+    """A ToolCaller (orchestrator/attempt_step.py). `annotations` answers what a tool says of itself, None if unknown;
+    `known` waits until that has been asked, so that a call is never lost before anybody knows whether to repeat it."""
 
-    def __init__(self, client: McpClient, secrets: Secrets, annotations: Annotations, max_output_bytes: int):
+    def __init__(
+        self,
+        client: McpClient,
+        secrets: Secrets,
+        annotations: Annotations,
+        max_output_bytes: int,
+        known: Callable[[str], None] | None = None,
+    ):
         self.client = client
         self.secrets = secrets
         self.max_output_bytes = max_output_bytes
         self.longest_call_seconds = max([config.timeout for config in client.servers.values()], default=30.0)
         self._annotations = annotations
+        self._known = known
 
     @classmethod
-    def from_settings(cls, client: McpClient, settings: Settings, pool: Pool | None) -> Tools:
+    def from_settings(
+        cls,
+        client: McpClient,
+        settings: Settings,
+        pool: Pool | None,
+        known: Callable[[str], None] | None = None,
+    ) -> Tools:
         """With a pool the annotations come from the catalogue's rows, else from the servers."""
         configured = [secret for config in client.servers.values() for secret in configured_secrets(config)]
         secrets = Secrets.from_environment(os.environ, settings.secrets_dir, configured)
         annotations = stored_annotations(pool) if pool else listed_annotations(client)
-        return cls(client, secrets, annotations, settings.max_output_bytes)
+        return cls(client, secrets, annotations, settings.max_output_bytes, known)
 
     def call(
         self,
@@ -51,6 +67,8 @@ class Tools:
             resolved = self.secrets.resolve(dict(arguments))
         except InvalidInput as error:
             return Failed("secret_not_found", str(error), "definite")
+        if self._known is not None:
+            self._known(server)
         outcome = self.client.call(
             server,
             tool,
@@ -99,7 +117,7 @@ def stored_annotations(pool: Pool) -> Annotations:
     """From the catalogue's rows; asked only when an outcome is unknown."""
 
     def annotations(server: str, tool: str) -> Mapping[str, Any] | None:
-        rows = run(pool, "list_tools", {"server": server})
+        rows = run(pool, "list_tools", {"server": server}, patience=ANNOTATIONS_PATIENCE)
         return next((row["annotations"] for row in rows if row["tool"] == tool), None)
 
     return annotations

@@ -151,18 +151,89 @@ def test_a_full_consumer_keeps_its_heartbeat(broker: StepBroker, client: redis.R
 
 
 @pytest.mark.parametrize("kind", [redis.ConnectionError, redis.TimeoutError, redis.exceptions.ReadOnlyError])
-def test_every_redis_error_restarts_the_consumer(
+def test_a_consumer_outlives_every_redis_error(
     broker: StepBroker, kind: type[redis.RedisError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Dramatiq restarts a consumer after ConnectionClosed and lets its thread die of anything else."""
+    """Dramatiq lets its thread die of most of them. What came before the outage can still be settled after it."""
 
     def broken(*arguments: object, **options: object) -> None:
         raise kind("away")
 
     consuming = consumer(broker)
-    monkeypatch.setitem(broker.scripts, "dispatch", broken)
-    with pytest.raises(dramatiq.ConnectionClosed):
-        next(consuming)
+    push_steps(broker, steps(2))
+    first = next(consuming)
+    with monkeypatch.context() as away:
+        away.setitem(broker.scripts, "dispatch", broken)
+        consuming.ack(first)
+        assert next(consuming) is not None  # fetched before
+        assert next(consuming) is None
+        assert broker.health.away_for() > 0
+    assert next(consuming) is None
+    assert broker.health.away_for() == 0
+    assert [entry.decode() for entry in broker.client.hkeys(f"{QUEUE}.msgs")] != [first.message_id]
+    assert broker.client.hlen(f"{QUEUE}.msgs") == 1
+
+
+def test_nobody_waits_for_a_redis_that_is_away(broker: StepBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One caller a second tries; the others are refused at once, until one succeeds."""
+    calls = []
+
+    def broken(*arguments: object, **options: object) -> None:
+        calls.append(1)
+        raise redis.TimeoutError("away")
+
+    with monkeypatch.context() as away:
+        away.setattr(broker, "_push", broken)
+        for _ in range(20):
+            assert push_steps(broker, steps(1)) == 0
+    assert len(calls) == 1
+    broker.health.answered()
+    assert push_steps(broker, steps(1)) == 1
+
+
+def test_messages_handed_back_wake_another_consumer(broker: StepBroker, client: redis.Redis) -> None:
+    """And the one that handed them back, draining, takes no more."""
+    push_steps(broker, steps(2))
+    client.delete(f"{QUEUE}.wake")
+    draining = consumer(broker)
+    messages = [next(draining), next(draining)]
+    broker.draining = True
+    draining.requeue(messages)
+    assert next(draining) is None
+    assert client.llen(QUEUE) == 2
+    assert client.llen(f"{QUEUE}.wake") == 2
+    for message in messages:
+        draining.ack(message)
+    assert client.llen(QUEUE) == client.hlen(f"{QUEUE}.msgs") == 2
+
+
+def test_a_message_from_inside_the_process_is_not_settled_in_redis(broker: StepBroker, client: redis.Redis) -> None:
+    """Redis may hold another of the same attempt, for somebody else."""
+    (step,) = steps(1)
+    push_steps(broker, [step])
+    consumer(broker).ack(dramatiq.MessageProxy(step_message(step)))
+    assert client.hlen(f"{QUEUE}.msgs") == 1
+
+
+def test_old_dead_letters_are_forgotten(broker: StepBroker, client: redis.Redis) -> None:
+    """After a week, by the clock of Redis."""
+    now = client.time()[0] * 1000
+    client.zadd(f"{QUEUE}.XQ", {"old": now - 8 * 86_400_000, "new": now - 6 * 86_400_000})
+    client.hset(f"{QUEUE}.XQ.msgs", mapping={"old": "{}", "new": "{}"})
+    assert broker.forget_dead_letters(STEP_QUEUE) == 1
+    assert client.zrange(f"{QUEUE}.XQ", 0, -1) == client.hkeys(f"{QUEUE}.XQ.msgs") == [b"new"]
+
+
+def test_lost_messages_are_noticed(broker: StepBroker, client: redis.Redis) -> None:
+    """By the mark that is gone with them; an outage counts as a loss."""
+    assert not broker.kept_its_messages()
+    broker.mark()
+    assert broker.kept_its_messages()
+    client.flushall()
+    assert not broker.kept_its_messages()
+    broker.mark()
+    broker.health.failed(redis.ConnectionError("away"))
+    assert not broker.kept_its_messages()
 
 
 def test_a_push_without_redis_is_no_error() -> None:

@@ -19,7 +19,7 @@ from persistence.pool import Pool, run
 from persistence.settings import Settings
 from persistence.transitions import ReadyStep
 from tests.fleet import wait_until
-from tests.integration.test_transitions import WORKER, make_due, silence, start, step_row, take
+from tests.integration.test_transitions import WORKER, charge, make_due, silence, start, step_row, take
 from tests.workflows import sequence
 
 
@@ -129,6 +129,62 @@ def test_a_dead_workers_unread_messages_go_back(pool: Pool, broker: StepBroker) 
     assert run(pool, "bury_workers", {"silence": 30}) == []
 
 
+def test_a_consumer_without_a_lease_is_dead(pool: Pool, broker: StepBroker) -> None:
+    """Also one that was buried while Redis was away. One with a lease keeps its messages, whatever the clocks say."""
+    _, first = start(pool, 1)
+    _, second = start(pool, 1)
+    for worker, ready in ((uuid4(), first), (WORKER, second)):
+        broker.broker_id = str(worker)
+        push_steps(broker, [ready])
+        fetch(broker)
+        broker.client.zadd(broker.heartbeats_key, {str(worker): 1})
+    reap(pool, broker, 30, 3)
+    assert waiting(broker) == [f"{first.step_id}:0"]
+    assert broker.consumers_known() == {str(WORKER)}
+
+
+def test_a_redis_that_lost_its_messages_is_told_all_of_them(pool: Pool, broker: StepBroker) -> None:
+    """At the dispatcher's next look: also those whose next push was minutes away."""
+    execution_id, ready = start(pool, 1)
+    for _ in range(4):
+        make_due(pool, execution_id)
+        dispatch(pool, broker)
+    assert waiting(broker) == [f"{ready.step_id}:0"]
+    dispatch(pool, broker)
+    broker.client.flushall()
+    dispatch(pool, broker)
+    assert waiting(broker) == [f"{ready.step_id}:0"]
+
+
+def test_an_outage_ends_with_a_push_of_all_that_waits(pool: Pool, broker: StepBroker) -> None:
+    """What became ready meanwhile was pushed in vain."""
+    dispatch(pool, broker)
+    _, ready = start(pool, 1)
+    broker.health.failed(redis.ConnectionError("away"))
+    assert push_steps(broker, [ready]) == 0
+    dispatch(pool, broker)
+    assert waiting(broker) == [f"{ready.step_id}:0"]
+
+
+def test_steps_taken_directly_are_taken_once_and_due_again(pool: Pool) -> None:
+    """What nobody has pushed yet and what is due; not what waits for its retry or was taken a moment ago."""
+    _, fresh = start(pool, 1)
+    _, retried = start(pool, 1)
+    charge(pool, take(pool, retried), delay_ms=60_000)
+    assert [row["step_id"] for row in run(pool, "take_steps", {"limit": 10})] == [fresh.step_id]
+    assert run(pool, "take_steps", {"limit": 10}) == []
+    with pool.connection() as connection:
+        connection.execute("UPDATE workflow_steps SET dispatch_after = now() WHERE id = %s", (fresh.step_id,))
+    assert [row["step_id"] for row in run(pool, "take_steps", {"limit": 10})] == [fresh.step_id]
+
+
+def test_a_ring_for_all_leaves_retries_their_delay(pool: Pool) -> None:
+    """A delay is a promise to a server."""
+    _, ready = start(pool, 1)
+    charge(pool, take(pool, ready), delay_ms=60_000)
+    assert run(pool, "redispatch_steps", {"limit": 10})[0]["count"] == 0
+
+
 def test_the_wake_list_stays_short(broker: StepBroker) -> None:
     """Nobody may be listening for a long time."""
     for _ in range(30):
@@ -190,4 +246,5 @@ def test_redis_away_stops_no_recovery(pool: Pool, caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.WARNING):
         assert reap(pool, nowhere, 30, 3) == 1
     assert step_row(pool, execution_id)["status"] == "pending"
-    assert any("stay until they are pushed again" in message for message in caplog.messages)
+    assert run(pool, "list_workers") == []
+    assert any("it does not answer" in message for message in caplog.messages)

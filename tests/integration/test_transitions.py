@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 from orchestrator.submit import Request, Submitter
 from persistence.executions import get_execution, get_execution_steps
 from persistence.pool import Pool, run
+from persistence.statements import statement
 from persistence.transitions import (
     Claim,
     ReadyStep,
@@ -400,3 +404,63 @@ def test_the_catalogue_tells_what_changed(pool: Pool) -> None:
     assert store(a="1", b="1", c="1") == {("a", "added"), ("b", "added"), ("c", "added")}
     assert store(a="1", b="2") == {("b", "changed"), ("c", "removed")}
     assert store(a="1", b="2") == set()
+
+
+# ----------------------------------------------------------------------------------------------- a claim's lost answer
+
+
+class LosesItsAnswer:
+    """A pool whose connection breaks once, after the server has committed the statement."""
+
+    def __init__(self, pool: Pool, query: str):
+        self._pool = pool
+        self._query = statement(query)
+        self.lost = 0
+
+    @contextmanager
+    def connection(self) -> Iterator[Any]:
+        with self._pool.connection() as connection:
+            yield self
+            if self._executed == self._query and not self.lost:
+                self.lost += 1
+                raise psycopg.OperationalError("the connection broke before the answer came")
+            del connection
+
+    def execute(self, query: bytes, parameters: Any = None) -> Any:
+        self._executed = query
+        with self._pool.connection() as connection:
+            return connection.execute(query, parameters)
+
+    def check(self) -> None:
+        self._pool.check()
+
+
+def test_a_claim_whose_answer_was_lost_is_handed_over(pool: Pool) -> None:
+    """The step is ours, and the worker learns it; nobody else is told so."""
+    _, ready = start(pool)
+    breaking = LosesItsAnswer(pool, "claim_step")
+    claim = claim_step(breaking, ready, WORKER, 1000)  # type: ignore[arg-type]
+    assert breaking.lost == 1
+    assert claim is not None
+    assert (claim.attempt, claim.scope) == (1, {"input": {"n": 7}})
+    other = {"step_id": ready.step_id, "attempt": 0, "worker_id": uuid4()}
+    assert run(pool, "claim_again", other) == []
+    assert run(pool, "claim_again", other | {"worker_id": WORKER, "attempt": 1}) == []
+    assert finish(pool, claim).recorded
+
+
+def test_a_claim_that_came_to_nothing_is_tried_again(pool: Pool) -> None:
+    """A connection that broke before the statement ran."""
+    _, ready = start(pool)
+    take(pool, ready, other := uuid4())
+    breaking = LosesItsAnswer(pool, "claim_step")
+    assert claim_step(breaking, ready, WORKER, 1000) is None  # type: ignore[arg-type]
+    assert step_worker(pool, ready) == other
+
+
+def step_worker(pool: Pool, step: ReadyStep) -> UUID:
+    with pool.connection() as connection:
+        row = connection.execute("SELECT worker_id FROM workflow_steps WHERE id = %s", (step.step_id,)).fetchone()
+    assert row is not None
+    worker: UUID = row["worker_id"]
+    return worker

@@ -20,7 +20,7 @@ from orchestrator.plan import PlannedStep, plan
 from orchestrator.run_in_memory import run_in_memory
 from orchestrator.validate import validate
 from persistence.errors import InvalidInput
-from persistence.transitions import Claim
+from persistence.transitions import Claim, ReadyStep
 from tests.workflows import FunctionTools, echo, sequence
 from workers.in_flight import InFlight
 from workers.mcp_client import McpClient
@@ -95,26 +95,35 @@ def test_a_run_in_memory_ends_at_its_timeout() -> None:
     assert "timeoutMs" in str(result.error)
 
 
-def test_stopping_reaches_the_named_attempts_only() -> None:
+def test_stopping_reaches_the_named_steps_only() -> None:
     """And none that has ended."""
-    register, first, second = InFlight(), uuid4(), uuid4()
-    with register.track(first) as one, register.track(second) as two:
-        register.cancel([first, uuid4()])
+    register, first, second = InFlight(), ReadyStep(uuid4(), 0), ReadyStep(uuid4(), 0)
+    with register.only(first), register.only(second):
+        one, two = register.cancelled(first), register.cancelled(second)
+        register.cancel([first.step_id, uuid4()])
         assert (one.is_set(), two.is_set()) == (True, False)
         assert register.cancel_all() == 2
         assert two.is_set()
     assert register.cancel_all() == 0
 
 
-def test_an_attempt_that_ends_late_leaves_the_later_one_registered() -> None:
-    """The same step may be claimed anew by this worker while its lost attempt still returns."""
+def test_one_thread_at_a_time_has_an_attempt() -> None:
+    """A second message of it finds it taken; the step's next attempt is another matter, also while the first returns."""
     register, step_id = InFlight(), uuid4()
-    zombie = register.track(step_id)
-    zombie.__enter__()
-    with register.track(step_id) as later:
-        zombie.__exit__(None, None, None)
-        assert register.cancel_all() == 1
-        assert later.is_set()
+    assert register.begin(ReadyStep(step_id, 0))
+    assert not register.begin(ReadyStep(step_id, 0))
+    assert register.begin(ReadyStep(step_id, 1))
+    register.end(ReadyStep(step_id, 0))
+    assert register.begin(ReadyStep(step_id, 0))
+
+
+def test_nothing_begins_once_closed() -> None:
+    """What runs goes on."""
+    register, running = InFlight(), ReadyStep(uuid4(), 0)
+    register.begin(running)
+    register.close()
+    assert not register.begin(ReadyStep(uuid4(), 0))
+    assert not register.cancelled(running).is_set()
 
 
 def test_secrets_come_from_variables_and_files(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+SELECT redispatch_steps(%(limit)s::integer) AS count

@@ -1,0 +1,1 @@
+SELECT step_id, attempt FROM take_steps(%(limit)s::integer)
