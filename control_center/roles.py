@@ -71,8 +71,10 @@ def migrate_command(check: bool, print_sql: bool) -> int:
 def _loaded() -> Settings:
     settings = Settings.load()
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s")
-    for chatty in ("dramatiq", "httpx"):  # a line per message and per request
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
+    logging.getLogger("httpx").setLevel(max(logging.WARNING, logging.getLogger().level))  # a line per request
+    logging.getLogger("dramatiq").setLevel(
+        logging.ERROR
+    )  # a line per message, and one per message that is not admitted
     return settings
 
 

@@ -40,8 +40,11 @@ CONNECTION: dict[str, Any] = {
 }
 
 
-def open_pool(dsn: str, *, max_size: int = 4, timeout: float = 10.0) -> Pool:
-    """A pool of at most `max_size` connections. Raises Unreachable if none can be made within `timeout` seconds."""
+WAIT = 3.0  # seconds that a caller waits for a connection
+
+
+def open_pool(dsn: str, *, max_size: int = 4) -> Pool:
+    """A pool of at most `max_size` connections. Raises Unreachable if none can be made."""
     if not dsn:
         raise InvalidInput("no database is configured: set DATABASE_URL, or DATABASE_HOST and its companions")
     pool: Pool = ConnectionPool(
@@ -49,14 +52,14 @@ def open_pool(dsn: str, *, max_size: int = 4, timeout: float = 10.0) -> Pool:
         min_size=1,
         max_size=max_size,
         open=False,
-        timeout=timeout,
-        reconnect_timeout=3.0,  # then it gives up, and the next caller tries anew: no long pause after an outage
+        timeout=WAIT,
+        reconnect_timeout=WAIT,  # then it gives up, and only a new caller makes it try anew: so callers wait no longer
         kwargs=CONNECTION,
     )
     with _translated():
         connect(dsn).close()  # the pool would retry in the background and tell no reason
         pool.open()
-        pool.wait(timeout)
+        pool.wait(10.0)
     return pool
 
 
@@ -109,7 +112,7 @@ def _persist(pool: Pool, action: Callable[[], Result], patience: float, halt: th
                 raise
             log.warning("database: %s; trying again", error)
             halt.wait(pause)
-            pause = min(max(2 * pause, 0.05), 2.0)
+            pause = min(max(2 * pause, 0.05), 1.0)
             pool.check()
 
 

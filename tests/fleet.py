@@ -29,6 +29,7 @@ class Fleet:
         self.environment = dict(environment)
         self._logs = logs
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._roles: list[str] = []
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         """`afu9 <arguments>` in a session of its own; its output goes to the log folder."""
@@ -43,7 +44,12 @@ class Fleet:
         )
         log.close()
         self._processes.append(process)
+        self._roles.append(arguments[0])
         return process
+
+    def processes(self, role: str) -> list[subprocess.Popen[bytes]]:
+        """Those started with this role, in order."""
+        return [process for process, name in zip(self._processes, self._roles, strict=True) if name == role]
 
     def end(self) -> None:
         for process in self._processes:

@@ -6,6 +6,7 @@ Opened when the worker boots (after any fork), closed when it has stopped.
 from __future__ import annotations
 
 import logging
+import time
 from uuid import UUID
 
 import dramatiq
@@ -52,6 +53,7 @@ class WorkerProcess(Middleware):
         self._settings = settings
         self._watched = watched
         self._given_up: str | None = None
+        self._puzzled_since: float | None = None
         self.worker_id: UUID = time_ordered_uuid()
         self.in_flight = InFlight()
 
@@ -110,9 +112,13 @@ class WorkerProcess(Middleware):
             return "the thread that renews its lease died"
         if not (self._direct.alive() and all(thread.is_alive() for thread in threads)):
             return "a consumer or worker thread died"
-        if self._lease.silent_for() > self._settings.lease_seconds and check_database(self._pool):
-            return "its lease cannot be renewed, although the database answers"
-        return None
+        if self._lease.silent_for() <= self._settings.lease_seconds or not check_database(self._pool):
+            self._puzzled_since = None
+            return None
+        self._puzzled_since = self._puzzled_since or time.monotonic()
+        if time.monotonic() - self._puzzled_since <= self._settings.lease_seconds:
+            return None  # the database may have come back just now
+        return "its lease cannot be renewed, although the database answers"
 
     def before_worker_shutdown(self, broker: Broker, worker: dramatiq.Worker) -> None:
         self._watchdog.stop()

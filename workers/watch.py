@@ -2,7 +2,7 @@
 
 Looked at: the lease's thread, every consumer and worker thread, and a lease that is not written although the database
 answers. (While PostgreSQL is away as a whole, nobody's lease can be written and nobody is condemned: the worker waits.)
-A process whose interpreter hangs cannot look at itself: a timer of the C library, set again at every look, ends it.
+A process whose interpreter hangs cannot look at itself: a timer beside the interpreter, wound up again and again, ends it.
 """
 
 from __future__ import annotations
@@ -32,27 +32,30 @@ class Watchdog:
         self._look_seconds = look_seconds
         self._hang_seconds = hang_seconds
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="watchdog", daemon=True)
 
     def start(self) -> None:
-        self._thread.start()
+        for name, loop in (("watchdog", self._look), ("pulse", self._wind)):
+            threading.Thread(target=loop, name=name, daemon=True).start()
 
     def stop(self) -> None:
         """The process is stopping by itself."""
         self._stopping.set()
-        faulthandler.cancel_dump_traceback_later()
 
-    def _keep(self) -> None:
-        while not self._stopping.is_set():
-            faulthandler.dump_traceback_later(self._hang_seconds, exit=True)
+    def _look(self) -> None:
+        while not self._stopping.wait(self._look_seconds):
             if (complaint := self._complaint()) is not None:
                 self._end(complaint)
-            self._stopping.wait(self._look_seconds)
+
+    def _wind(self) -> None:
+        """A thread of its own: a look may have to wait for the database."""
+        while not self._stopping.is_set():
+            faulthandler.dump_traceback_later(self._hang_seconds, exit=True)
+            self._stopping.wait(self._hang_seconds / 4)
+        faulthandler.cancel_dump_traceback_later()
 
     def _end(self, complaint: str) -> None:
         """Exit code 1. What cannot be handed back in time is charged to a lost worker."""
         log.critical("this worker ends, so that it is started anew: %s", complaint)
-        faulthandler.cancel_dump_traceback_later()
         try:
             self._drain()
         except Exception:
