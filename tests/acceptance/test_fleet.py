@@ -192,3 +192,35 @@ def test_what_a_tool_may_answer_ends_the_step_clearly(
     execution = get_execution(pool, good)
     assert execution is not None
     assert execution["status"] == "completed"
+
+
+def test_ten_orchestrators_are_harmless(fleet: Fleet, submitter: Submitter, pool: Pool, valkey: redis.Redis) -> None:
+    """They share the work: a loss is charged once, and what two of them push is run once."""
+    for _ in range(10):
+        fleet.start("orchestrator")
+    victim = fleet.start("worker")
+    fleet.start("worker")
+    ids = submit(submitter, echoes(pause=0.02), 100)
+    wait_until(lambda: count(pool, "completed", ids) > 10, 60, "a tenth")
+    victim.kill()
+    valkey.flushall()
+    wait_at_rest(pool, ids, 90)
+    assert_all_completed_once(pool, ids)
+    for execution_id in ids:
+        events = run(pool, "get_execution_events", {"execution_id": execution_id})
+        lost = [(event["step_id"], event["attempt"]) for event in events]
+        assert len(set(lost)) == len(lost)
+
+
+def test_wrong_clocks_change_nothing(fleet: Fleet, submitter: Submitter, pool: Pool) -> None:
+    """Workers and orchestrators an hour apart: time is PostgreSQL's, and no worker is taken for dead or robbed."""
+    for seconds in ("3600", "-3600"):
+        for role in ("orchestrator", "worker"):
+            fleet.start(role, program=("tests.acceptance.shifted_role", seconds))
+    wait_until(lambda: run(pool, "server_facts")[0]["workers_alive"] == 2, 20, "the start of two workers")
+    ids = submit(submitter, echoes(pause=0.05), 60)
+    wait_at_rest(pool, ids, 60)
+    assert_all_completed_once(pool, ids)
+    for execution_id in ids:
+        assert [step["attempt"] for step in get_execution_steps(pool, execution_id)] == [1] * STEPS
+    assert "is dead" not in fleet.log()
