@@ -58,7 +58,9 @@ CREATE TABLE workflow_executions (
   idempotency_key   TEXT,
   continue_on_error BOOLEAN NOT NULL DEFAULT false,
   leaves_left       INTEGER NOT NULL DEFAULT 0 CHECK (leaves_left >= 0),  -- unfinished steps without successors
-  deadline_at       TIMESTAMPTZ                                           -- config.timeoutMs after the start
+  deadline_at       TIMESTAMPTZ,                                          -- config.timeoutMs after the start
+  labels            JSONB NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(labels) = 'object'),  -- names to texts
+  request_hash      TEXT                          -- SHA-256 of the request that the idempotency key came with
 ) WITH (fillfactor = 85);
 
 CREATE INDEX idx_executions_status ON workflow_executions (status);
@@ -67,7 +69,14 @@ CREATE UNIQUE INDEX idx_executions_idempotency_key ON workflow_executions (idemp
   WHERE idempotency_key IS NOT NULL;
 CREATE INDEX idx_executions_deadline ON workflow_executions (deadline_at)
   WHERE deadline_at IS NOT NULL AND status = 'running';
-CREATE INDEX idx_executions_workflow_id ON workflow_executions (workflow_id) WHERE workflow_id IS NOT NULL;
+-- Listings: newest first, each filter with an order of its own, so that a page costs the same at any depth.
+CREATE INDEX idx_executions_created ON workflow_executions (created_at DESC, id DESC);
+CREATE INDEX idx_executions_status_created ON workflow_executions (status, created_at DESC, id DESC);
+CREATE INDEX idx_executions_workflow_created ON workflow_executions (workflow_id, created_at DESC, id DESC)
+  WHERE workflow_id IS NOT NULL;
+CREATE INDEX idx_executions_triggered_created ON workflow_executions (triggered_by, created_at DESC, id DESC)
+  WHERE triggered_by IS NOT NULL;
+CREATE INDEX idx_executions_labels ON workflow_executions USING gin (labels jsonb_path_ops) WHERE labels <> '{}';
 
 -- status: pending -> running -> completed | failed | skipped;  running -> pending (charged or released)
 CREATE TABLE workflow_steps (
@@ -138,6 +147,30 @@ CREATE TABLE workflow_events (
 
 CREATE INDEX idx_events_execution_id ON workflow_events (execution_id, id);
 
+-- Who may use the HTTP API. The secret itself is stored nowhere.
+CREATE TABLE api_keys (
+  id            TEXT PRIMARY KEY CHECK (id ~ '^[a-z0-9]{12}$'),
+  name          TEXT NOT NULL,
+  role          TEXT NOT NULL CHECK (role IN ('viewer', 'submitter', 'operator', 'admin')),
+  secret_hash   TEXT NOT NULL,                -- SHA-256, hexadecimal
+  created_at    TIMESTAMPTZ NOT NULL DEFAULT now(),
+  expires_at    TIMESTAMPTZ,
+  revoked_at    TIMESTAMPTZ,
+  last_used_at  TIMESTAMPTZ                   -- to the minute
+);
+
+-- Every change that came through the API or the command line: who, what, to which, and what it said.
+CREATE TABLE audit_log (
+  id          BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  created_at  TIMESTAMPTZ NOT NULL DEFAULT now(),
+  principal   TEXT NOT NULL,
+  action      TEXT NOT NULL,
+  target      TEXT,
+  detail      JSONB
+);
+
+CREATE INDEX idx_audit_created ON audit_log (created_at DESC, id DESC);
+
 -- The tool catalogue: what each MCP server said of itself. Workers write it, validation and recovery read it.
 CREATE TABLE mcp_servers (
   name                TEXT PRIMARY KEY CHECK (name ~ '^[a-z0-9_-]+$'),
@@ -196,7 +229,7 @@ $$;
 -- ------------------------------------------------------------------------------------------------ transitions
 
 -- - -> running, all steps pending. Prevents: an execution without its steps, and a second one for an idempotency key.
--- p_requests: [{id, input, context, title, triggered_by, github_run_id, idempotency_key}], any number.
+-- p_requests: [{id, input, context, title, triggered_by, github_run_id, idempotency_key, request_hash, labels}], any number.
 -- Answers one row per request in order; ready_steps are the roots, at attempt 0.
 CREATE FUNCTION submit_executions(p_hash TEXT, p_requests JSONB, p_workflow UUID DEFAULT NULL)
 RETURNS TABLE (execution_id UUID, created BOOLEAN, ready_steps UUID[]) LANGUAGE plpgsql AS $$
@@ -214,12 +247,13 @@ BEGIN
            timeout_ms INTEGER, idempotent BOOLEAN, needs INTEGER)
   ), executions AS (
     INSERT INTO workflow_executions AS e (id, workflow_id, status, input, context, title, triggered_by, github_run_id,
-                                          idempotency_key, definition_hash, continue_on_error, leaves_left, deadline_at)
+                                          idempotency_key, request_hash, labels, definition_hash, continue_on_error,
+                                          leaves_left, deadline_at)
     SELECT q.id, p_workflow, 'running', q.input, q.context, q.title, q.triggered_by, q.github_run_id,
-           q.idempotency_key, p_hash, d.continue_on_error,
+           q.idempotency_key, q.request_hash, coalesce(q.labels, '{}'), p_hash, d.continue_on_error,
            (SELECT count(*) FROM planned WHERE successors = '{}'), now() + d.timeout
       FROM definition d, jsonb_to_recordset(p_requests) q(id UUID, input JSONB, context JSONB, title TEXT,
-           triggered_by TEXT, github_run_id TEXT, idempotency_key TEXT)
+           triggered_by TEXT, github_run_id TEXT, idempotency_key TEXT, request_hash TEXT, labels JSONB)
     ON CONFLICT DO NOTHING
     RETURNING e.id
   ), steps AS (
@@ -246,6 +280,55 @@ BEGIN
     LEFT JOIN (SELECT x.execution, array_agg(x.step) AS steps FROM unnest(root_of, root_steps) x(execution, step)
                 GROUP BY 1) roots ON roots.execution = e.id AND roots.execution = (r.request ->> 'id')::uuid
    ORDER BY r.position;
+END $$;
+
+-- A workflow's newest version; a definition that is the newest one's is no new version. A new version is enabled as the
+-- one before it. Prevents: two versions of one number.
+CREATE FUNCTION register_workflow(p_name TEXT, p_hash TEXT, p_description TEXT)
+RETURNS TABLE (id UUID, version INTEGER, enabled BOOLEAN, created BOOLEAN) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+  newest workflows;
+BEGIN
+  PERFORM pg_advisory_xact_lock(hashtextextended('afu9 workflow ' || p_name, 0));
+  SELECT w.* INTO newest FROM workflows w WHERE w.name = p_name ORDER BY w.version DESC LIMIT 1;
+  IF newest.definition_hash = p_hash THEN
+    RETURN QUERY SELECT newest.id, newest.version, newest.enabled, false;
+    RETURN;
+  END IF;
+  RETURN QUERY
+  INSERT INTO workflows AS w (name, version, definition_hash, description, enabled)
+  VALUES (p_name, coalesce(newest.version, 0) + 1, p_hash, p_description, coalesce(newest.enabled, true))
+  RETURNING w.id, w.version, w.enabled, true;
+END $$;
+
+-- - -> running, from any SQL client, in its own transaction: a rollback leaves nothing. The dispatcher finds the steps at its
+-- next look. Runs with its owner's rights: whoever may call it needs no others.
+CREATE FUNCTION afu9_start_workflow(name TEXT, input JSONB DEFAULT '{}', idempotency_key TEXT DEFAULT NULL,
+                                    context JSONB DEFAULT '{}', title TEXT DEFAULT NULL, labels JSONB DEFAULT '{}',
+                                    triggered_by TEXT DEFAULT NULL)
+RETURNS UUID LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+#variable_conflict use_variable
+DECLARE
+  newest  workflows;
+  started UUID;
+BEGIN
+  SELECT w.* INTO newest FROM workflows w WHERE w.name = afu9_start_workflow.name ORDER BY w.version DESC LIMIT 1;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'no workflow is named %', quote_literal(name) USING ERRCODE = 'no_data_found';
+  ELSIF NOT newest.enabled THEN
+    RAISE EXCEPTION 'the workflow % is disabled', quote_literal(name) USING ERRCODE = 'object_not_in_prerequisite_state';
+  ELSIF jsonb_typeof(input) IS DISTINCT FROM 'object' OR jsonb_typeof(context) IS DISTINCT FROM 'object'
+        OR jsonb_typeof(labels) IS DISTINCT FROM 'object' THEN
+    RAISE EXCEPTION 'input, context and labels must be JSON objects' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  SELECT s.execution_id INTO started
+    FROM submit_executions(newest.definition_hash, jsonb_build_array(jsonb_build_object(
+           'id', time_ordered_uuid(), 'input', input, 'context', context - 'input', 'title', title, 'labels', labels,
+           'triggered_by', coalesce(triggered_by, session_user), 'idempotency_key', idempotency_key)), newest.id) s;
+  UPDATE workflow_steps s SET dispatch_after = now() WHERE s.execution_id = started AND s.dispatch_after > now()
+     AND s.dispatch_count = 0 AND s.status = 'pending' AND s.next_run_at <= now();
+  RETURN started;
 END $$;
 
 -- What a claim hands over: the step, and in scope the variables and context keys it reads. The variable of a step that

@@ -32,19 +32,24 @@ def tools_command(name: str | None, ask: bool, as_json: bool) -> int:
     if name and not rows and not failures:
         raise NotFound(f"no tool or server {name} in the catalogue: `afu9 tools --refresh` asks the servers")
     if as_json:
-        click.echo(json.dumps({"tools": [_object(row) for row in rows]}, ensure_ascii=False))
+        click.echo(json.dumps({"tools": [tool_object(row) for row in rows]}, ensure_ascii=False))
     else:
         _print(rows, whole=bool(tool))
     return 6 if failures else 0
 
 
 def known_tools(dsn: str) -> dict[str, dict[str, Any]]:
-    """The input schemas of the catalogue, by server and tool; only of servers that have listed their tools."""
+    """As tool_schemas, with a connection of its own."""
     with open_pool(dsn) as pool:
-        fetched = [row["name"] for row in run(pool, "list_servers") if row["fetched_at"] is not None]
-        known: dict[str, dict[str, Any]] = {server: {} for server in fetched}
-        for row in run(pool, "list_tools", {"server": None}):
-            known.setdefault(row["server"], {})[row["tool"]] = row["input_schema"]
+        return tool_schemas(pool)
+
+
+def tool_schemas(pool: Pool) -> dict[str, dict[str, Any]]:
+    """The input schemas of the catalogue, by server and tool; only of servers that have listed their tools."""
+    fetched = [row["name"] for row in run(pool, "list_servers") if row["fetched_at"] is not None]
+    known: dict[str, dict[str, Any]] = {server: {} for server in fetched}
+    for row in run(pool, "list_tools", {"server": None}):
+        known.setdefault(row["server"], {})[row["tool"]] = row["input_schema"]
     return known
 
 
@@ -77,7 +82,7 @@ def _print(rows: Sequence[DictRow], *, whole: bool) -> None:
             click.echo(json.dumps(row["input_schema"], indent=2, ensure_ascii=False))
 
 
-def _object(row: DictRow) -> dict[str, Any]:
+def tool_object(row: DictRow) -> dict[str, Any]:
     return {
         "server": row["server"],
         "tool": row["tool"],

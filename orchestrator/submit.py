@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from psycopg.rows import DictRow
+
 from orchestrator.broker import StepBroker
 from orchestrator.definition import Workflow
 from orchestrator.plan import definition_hash, plan, stored_definition, stored_plan
@@ -14,7 +16,7 @@ from orchestrator.push import push_steps
 from persistence.errors import InvalidInput
 from persistence.ids import time_ordered_uuid
 from persistence.pool import Pool
-from persistence.transitions import Submitted, register_definition, submit_executions
+from persistence.transitions import Submitted, register_definition, register_workflow, submit_executions
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,8 @@ class Request:
     triggered_by: str | None = None
     github_run_id: str | None = None
     idempotency_key: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    request_hash: str | None = None
     id: UUID = field(default_factory=time_ordered_uuid)
 
 
@@ -43,13 +47,24 @@ class Submitter:
     ) -> list[Submitted]:
         """One execution per request, in order. Raises InvalidJson, Unreachable."""
         digest = definition_hash(workflow)
-        rows = [_row(request) for request in requests]
         if digest not in self._registered:
             self._register(digest, workflow)
-        submitted = submit_executions(self._pool, digest, rows, workflow_id)
+        return self.submit_stored(digest, requests, workflow_id)
+
+    def submit_stored(
+        self, digest: str, requests: Sequence[Request], workflow_id: UUID | None = None
+    ) -> list[Submitted]:
+        """The same for a definition that the database has."""
+        submitted = submit_executions(self._pool, digest, [_row(request) for request in requests], workflow_id)
         if self._broker is not None:
             push_steps(self._broker, [step for execution in submitted for step in execution.ready])
         return submitted
+
+    def register(self, workflow: Workflow) -> DictRow:
+        """Stores a named workflow; the row of its newest version (id, version, enabled, created)."""
+        digest = definition_hash(workflow)
+        self._register(digest, workflow)
+        return register_workflow(self._pool, workflow.name or "", digest, workflow.description)
 
     def _register(self, digest: str, workflow: Workflow) -> None:
         register_definition(self._pool, digest, stored_definition(workflow), stored_plan(plan(workflow)))
@@ -68,4 +83,6 @@ def _row(request: Request) -> dict[str, Any]:
         "triggered_by": request.triggered_by,
         "github_run_id": request.github_run_id,
         "idempotency_key": request.idempotency_key,
+        "labels": request.labels,
+        "request_hash": request.request_hash,
     }

@@ -5,6 +5,7 @@ Afu9Error
 ├── InvalidInput           a file, an argument or a setting that cannot be used  exit 2
 ├── NotFound               an id or a name that names nothing                    exit 3
 ├── Unreachable            PostgreSQL, Redis or a server does not answer         exit 6
+│   └── TooSlow            a statement took longer than it may
 └── SchemaMismatch         the database is older or newer than this code         exit 1
 
 A message says what happened, why, and what to do next; nobody needs a stack trace to act on it.
@@ -62,6 +63,10 @@ class Unreachable(Afu9Error):
     """PostgreSQL, Redis or an MCP server does not answer."""
 
     exit_code = 6
+
+
+class TooSlow(Unreachable):
+    """A statement took longer than it may."""
 
 
 class SchemaMismatch(Afu9Error):

@@ -17,7 +17,7 @@ import psycopg
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from persistence.errors import InvalidInput, SchemaMismatch, Unreachable
+from persistence.errors import InvalidInput, SchemaMismatch, TooSlow, Unreachable
 from persistence.statements import statement
 
 Connection: TypeAlias = psycopg.Connection[DictRow]
@@ -27,12 +27,19 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it repeats each failed connection attempt; we say it once
 
+STATEMENT_SECONDS = 30
+
+
+def _options(statement_seconds: int) -> str:
+    return f"-c statement_timeout={statement_seconds}s -c idle_in_transaction_session_timeout=30s"
+
+
 CONNECTION: dict[str, Any] = {
     "autocommit": True,
     "row_factory": dict_row,
     "application_name": "afu9",
     "connect_timeout": 5,
-    "options": "-c statement_timeout=30s -c idle_in_transaction_session_timeout=30s",
+    "options": _options(STATEMENT_SECONDS),
     "keepalives_idle": 5,  # a host that vanished without a word is noticed within seconds
     "keepalives_interval": 2,
     "keepalives_count": 3,
@@ -43,8 +50,9 @@ CONNECTION: dict[str, Any] = {
 WAIT = 3.0  # seconds that a caller waits for a connection
 
 
-def open_pool(dsn: str, *, max_size: int = 4) -> Pool:
-    """A pool of at most `max_size` connections. Raises Unreachable if none can be made."""
+def open_pool(dsn: str, *, max_size: int = 4, statement_seconds: int = STATEMENT_SECONDS) -> Pool:
+    """A pool of at most `max_size` connections, whose statements may take `statement_seconds`. Raises Unreachable if none
+    can be made."""
     if not dsn:
         raise InvalidInput("no database is configured: set DATABASE_URL, or DATABASE_HOST and its companions")
     pool: Pool = ConnectionPool(
@@ -54,7 +62,7 @@ def open_pool(dsn: str, *, max_size: int = 4) -> Pool:
         open=False,
         timeout=WAIT,
         reconnect_timeout=WAIT,  # then it gives up, and only a new caller makes it try anew: so callers wait no longer
-        kwargs=CONNECTION,
+        kwargs=CONNECTION | {"options": _options(statement_seconds)},
     )
     with _translated():
         connect(dsn).close()  # the pool would retry in the background and tell no reason
@@ -84,18 +92,20 @@ def run(
     *,
     patience: float | None = 0.0,
     halt: threading.Event | None = None,
+    prepare: bool | None = None,
 ) -> list[DictRow]:
     """Runs the statement in queries/<query>.sql and returns its rows.
 
     A lost connection is answered with one more try at once, then with tries until `patience` seconds have passed or
     `halt` is set: every statement here is fenced or idempotent, so a commit whose answer was lost is not repeated in
-    effect. The one exception, a claim, is run with patience None: one try.
+    effect. The one exception, a claim, is run with patience None: one try. `prepare=False` plans the statement anew for its
+    parameters, for one whose optional filters want different indexes.
     """
     sql = statement(query)
 
     def once() -> list[DictRow]:
         with _translated(), pool.connection() as connection:
-            cursor = connection.execute(sql, parameters)
+            cursor = connection.execute(sql, parameters, prepare=prepare)
             return cursor.fetchall() if cursor.description else []
 
     return once() if patience is None else _persist(pool, once, patience, halt or threading.Event())
@@ -127,6 +137,8 @@ def _translated() -> Iterator[None]:
         raise SchemaMismatch(f"the database lacks our schema ({_line(error)}): run `afu9 migrate`") from error
     except (psycopg.DataError, psycopg.IntegrityError) as error:
         raise InvalidInput(f"PostgreSQL cannot store this: {_line(error)}") from error
+    except psycopg.errors.QueryCanceled as error:
+        raise TooSlow(f"PostgreSQL: the statement took too long: {_line(error)}") from error
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         raise Unreachable(f"PostgreSQL does not answer: {_line(error)}") from error
 

@@ -43,6 +43,7 @@ class Settings(BaseSettings):
     direct_seconds: float = Field(5, validation_alias="AFU9_DIRECT_SECONDS", ge=0, le=86_400)
     drain_seconds: Seconds = Field(25, validation_alias="AFU9_DRAIN_SECONDS")
     max_lost: int = Field(3, validation_alias="AFU9_MAX_LOST", ge=1, le=100)
+    api_requests_per_second: float = Field(0, validation_alias="AFU9_API_REQUESTS_PER_SECOND", ge=0, le=1_000_000)
     log_level: str = Field("INFO", validation_alias="AFU9_LOG_LEVEL", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
     @classmethod

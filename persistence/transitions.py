@@ -73,6 +73,12 @@ def register_definition(pool: Pool, definition_hash: str, definition: str, plan:
     run(pool, "register_definition", {"hash": definition_hash, "definition": definition, "plan": plan})
 
 
+def register_workflow(pool: Pool, name: str, definition_hash: str, description: str | None) -> DictRow:
+    """The workflow's newest version, made if the definition is not that one's: id, version, enabled, created."""
+    parameters = {"name": name, "hash": definition_hash, "description": description}
+    return run(pool, "register_workflow", parameters)[0]
+
+
 def submit_executions(
     pool: Pool, definition_hash: str, requests: Sequence[dict[str, Any]], workflow_id: UUID | None = None
 ) -> list[Submitted]:

@@ -1,0 +1,62 @@
+"""The application: routes, limits, authentication and what they share. Built by `afu9 api`, and mountable elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio.to_thread
+from fastapi import FastAPI, Request, Response
+
+from control_center.api import health, keep_workflows, problems, read_executions, read_servers, start_executions
+from control_center.api.auth import Gate, Trust
+from control_center.api.limits import Limits
+from orchestrator.broker import StepBroker
+from orchestrator.submit import Submitter
+from persistence.pool import open_pool
+from persistence.settings import Settings
+
+THREADS = 16  # requests at work at once, and connections: more bring nothing
+READ_SECONDS = 2  # of a listing's statement, at most
+
+
+def make_app(settings: Settings, trust: Trust) -> FastAPI:
+    """An app whose pools open when it starts."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        pool = open_pool(settings.database_dsn, max_size=THREADS)
+        read_pool = open_pool(settings.database_dsn, max_size=THREADS, statement_seconds=READ_SECONDS)
+        broker = StepBroker(settings.redis_url, namespace=settings.namespace)
+        app.state.pool = pool
+        app.state.read_pool = read_pool
+        app.state.broker = broker
+        app.state.submitter = Submitter(pool, broker)
+        try:
+            yield
+        finally:
+            broker.close()
+            read_pool.close()
+            pool.close()
+
+    app = FastAPI(
+        title="AFU-9",
+        version="1",
+        summary="Durable workflows whose steps are MCP tool calls",
+        lifespan=lifespan,
+        docs_url=None,  # both would load from other hosts
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.gate = Gate(lambda: app.state.pool, trust)
+    problems.install(app)
+
+    @app.exception_handler(read_executions.NotModified)
+    async def not_modified(request: Request, same: read_executions.NotModified) -> Response:
+        return Response(status_code=304, headers={"ETag": same.tag})
+
+    for module in (read_executions, start_executions, keep_workflows, read_servers, health):
+        app.include_router(module.router)
+    app.add_middleware(Limits, per_second=settings.api_requests_per_second)
+    return app

@@ -1,0 +1,154 @@
+"""Who asks, and what they may do.
+
+A key is `afu9_<id>_<secret>`; only the secret's SHA-256 is stored. It comes as `Authorization: Bearer`, or, from a browser,
+as an HttpOnly cookie that signing in has set. Headers of a proxy that has authenticated the user count only from trusted
+addresses. Roles contain each other: viewer < submitter < operator < admin.
+
+Invariant: an unsafe request from another site is refused, with or without keys (CSRF, DNS rebinding); no page of another
+site can send one that a browser vouches for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+from typing import Literal
+from urllib.parse import urlsplit
+
+from fastapi import Request
+
+from control_center.api.problems import Problem
+from persistence.pool import Pool, run
+
+Role = Literal["viewer", "submitter", "operator", "admin"]
+ROLES: tuple[Role, ...] = ("viewer", "submitter", "operator", "admin")
+COOKIE = "afu9_key"
+TRUSTED_FOR = 10.0  # seconds that a key's row is believed: a revoked key works no longer than that
+REMEMBERED = 1000
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Whoever asks. `name` is what audit rows and triggeredBy say."""
+
+    name: str
+    role: Role
+
+    def may(self, role: Role) -> bool:
+        return ROLES.index(self.role) >= ROLES.index(role)
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What the operator has decided. `keys`: whether a key is needed. `proxies`: networks whose identity headers count."""
+
+    keys: bool
+    proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    proxy_role: Role = "viewer"
+
+
+def new_key() -> tuple[str, str]:
+    """An id and a secret."""
+    alphabet = "abcdefghijklmnopqrstuvwxyz0123456789"
+    return "".join(secrets.choice(alphabet) for _ in range(12)), secrets.token_urlsafe(32)
+
+
+def hash_secret(secret: str) -> str:
+    """SHA-256: the secret has 256 random bits, so there is nothing to slow down."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+class Gate:
+    """Finds the principal of a request. Raises Problem."""
+
+    def __init__(self, pool: Callable[[], Pool], trust: Trust):
+        self._pool = pool
+        self._trust = trust
+        self._lock = Lock()
+        self._seen: OrderedDict[str, tuple[float, Principal]] = OrderedDict()
+
+    def principal(self, request: Request) -> Principal:
+        check_origin(request)
+        if not self._trust.keys:
+            return Principal("anonymous", "admin")
+        if (name := self._from_proxy(request)) is not None:
+            return Principal(name, self._trust.proxy_role)
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        key = given.strip() if scheme.lower() == "bearer" else request.cookies.get(COOKIE, "")
+        if not key:
+            raise Problem(
+                "unauthenticated", "send `Authorization: Bearer <key>`; `afu9 key create` makes one", headers=ASK
+            )
+        return self.of_key(key)
+
+    def of_key(self, key: str) -> Principal:
+        """The key's principal. Raises Problem for one that is wrong, expired or revoked."""
+        now = time.monotonic()
+        digest = hash_secret(key)
+        with self._lock:
+            if (seen := self._seen.get(digest)) and now - seen[0] < TRUSTED_FOR:
+                return seen[1]
+        principal = self._look_up(key)
+        with self._lock:
+            self._seen[digest] = now, principal
+            while len(self._seen) > REMEMBERED:
+                self._seen.popitem(last=False)
+        return principal
+
+    def _look_up(self, key: str) -> Principal:
+        prefix, _, rest = key.partition("_")
+        key_id, _, secret = rest.partition("_")
+        rows = run(self._pool(), "use_key", {"id": key_id}) if prefix == "afu9" and key_id.isascii() else []
+        if not rows or not hmac.compare_digest(rows[0]["secret_hash"], hash_secret(secret)):
+            raise Problem("unauthenticated", "the key is not known", headers=ASK)
+        if rows[0]["revoked"]:
+            raise Problem("unauthenticated", "the key was revoked", headers=ASK)
+        if rows[0]["expired"]:
+            raise Problem("unauthenticated", "the key has expired", headers=ASK)
+        return Principal(rows[0]["name"], rows[0]["role"])
+
+    def _from_proxy(self, request: Request) -> str | None:
+        name = request.headers.get("x-forwarded-user") or request.headers.get("x-auth-request-email")
+        if not name or not self._trust.proxies or request.client is None:
+            return None
+        try:
+            address = ipaddress.ip_address(request.client.host)
+        except ValueError:
+            return None
+        return name[:255] if any(address in network for network in self._trust.proxies) else None
+
+
+ASK = {"WWW-Authenticate": "Bearer"}
+
+
+def check_origin(request: Request) -> None:
+    """Refuses what a page of another site makes a browser send."""
+    if request.method in SAFE_METHODS and request.scope["type"] == "http":
+        return
+    site = request.headers.get("sec-fetch-site")
+    origin = request.headers.get("origin")
+    if site in ("same-origin", "none"):
+        return
+    if site is not None or (origin is not None and urlsplit(origin).netloc != request.headers.get("host")):
+        raise Problem("foreign-origin", "only this site's own pages and programs outside a browser may do this")
+
+
+def needs(role: Role) -> Callable[[Request], Principal]:
+    """A route's dependency: the principal, who has at least this role."""
+
+    def dependency(request: Request) -> Principal:
+        gate: Gate = request.app.state.gate
+        principal = gate.principal(request)
+        if not principal.may(role):
+            raise Problem("forbidden", f"this needs the role {role}; {principal.name} has {principal.role}")
+        return principal
+
+    return dependency

@@ -1,0 +1,172 @@
+"""Executions as the original's endpoints show them, with filters, pages and attempts beside."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from psycopg.rows import DictRow
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from control_center.api import shapes
+from control_center.api.auth import Principal, needs
+from control_center.api.paging import decode_cursor, encode_cursor
+from control_center.api.problems import Problem, documented
+from persistence.errors import NotFound
+from persistence.executions import get_execution_steps, require_execution
+from persistence.json_value import encode_json
+from persistence.pool import Pool, run
+
+router = APIRouter(prefix="/api/workflow", tags=["executions"])
+Viewer = Annotated[Principal, Depends(needs("viewer"))]
+STATUSES = ("pending", "running", "completed", "failed", "cancelled", "paused")
+TEXT_WINDOW = timedelta(days=7)  # a text is looked for in this time, unless `since` says otherwise
+
+
+class Filters(BaseModel):
+    """The query of a listing."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+    limit: int = Field(50, ge=1, le=500)
+    cursor: str | None = Field(None, max_length=500)
+    status: str | None = Field(None, description="One or more of the statuses, with commas", max_length=100)
+    workflow: str | None = Field(None, description="A registered workflow's name", max_length=255)
+    triggered_by: str | None = Field(None, max_length=255)
+    since: AwareDatetime | None = Field(None, description="Created then or later")
+    until: AwareDatetime | None = Field(None, description="Created before")
+    label: list[str] = Field(default_factory=list, max_length=20, description="NAME:VALUE; all of them must be there")
+    q: str | None = Field(None, min_length=2, max_length=100, description="Text in title, error or triggeredBy; 7 days")
+
+
+@router.get("/executions", responses=documented("invalid-request", "unknown-parameter", "foreign-cursor"))
+def list_executions(
+    request: Request, response: Response, filters: Annotated[Filters, Query()], principal: Viewer
+) -> shapes.ExecutionList:
+    """Recent executions, newest first."""
+    pool: Pool = request.app.state.read_pool
+    parameters = _parameters(pool, filters)
+    marked = filters.model_dump(exclude={"limit", "cursor"})
+    if filters.cursor is not None:
+        parameters["at"], parameters["id"] = decode_cursor(marked, filters.cursor)
+    rows = run(pool, "page_executions", {**parameters, "limit": filters.limit + 1}, prepare=False)
+    more, rows = len(rows) > filters.limit, rows[: filters.limit]
+    cursor = encode_cursor(marked, rows[-1]["created_at"], rows[-1]["id"]) if more else None
+    if cursor is not None:
+        following = request.url.include_query_params(cursor=cursor)
+        response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+    return shapes.ExecutionList(
+        executions=[shapes.execution_row(row) for row in rows], total=len(rows), next_cursor=cursor, has_more=more
+    )
+
+
+def _parameters(pool: Pool, filters: Filters) -> dict[str, Any]:
+    statuses = [status for status in (filters.status or "").split(",") if status]
+    if unknown := [status for status in statuses if status not in STATUSES]:
+        raise Problem(
+            "invalid-request",
+            f"unknown status {', '.join(unknown)}; there are {', '.join(STATUSES)}",
+            errors=[{"pointer": "/query/status", "detail": "not a status"}],
+        )
+    labels = {}
+    for label in filters.label:
+        name, separator, value = label.partition(":")
+        if not separator:
+            raise Problem(
+                "invalid-request",
+                "a label is written NAME:VALUE",
+                errors=[{"pointer": "/query/label", "detail": "no colon"}],
+            )
+        labels[name] = value
+    ids = None
+    if filters.workflow is not None:
+        ids = [row["id"] for row in run(pool, "workflow_ids", {"name": filters.workflow})]
+    since = filters.since or (datetime.now(UTC) - TEXT_WINDOW if filters.q is not None else None)
+    escaped = (filters.q or "").replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return {
+        "status": statuses[0] if len(statuses) == 1 else None,
+        "statuses": statuses if len(statuses) > 1 else None,
+        "workflow_ids": ids,
+        "triggered_by": filters.triggered_by,
+        "labels": encode_json(labels) if labels else None,
+        "since": since,
+        "until": filters.until,
+        "text": f"%{escaped}%" if filters.q is not None else None,
+        "at": None,
+        "id": None,
+    }
+
+
+@router.get(
+    "/execution/{execution_id}",
+    responses={304: {"description": "As it was"}, **documented("not-found", "invalid-request")},
+)
+def get_execution(
+    request: Request,
+    response: Response,
+    execution_id: UUID,
+    principal: Viewer,
+    hide: Annotated[list[Literal["input", "output", "context"]] | None, Query()] = None,
+) -> shapes.ExecutionDetail:
+    """An execution with all of its steps. `hide` leaves payloads out. Answers 304 for an `If-None-Match` that still holds."""
+    pool: Pool = request.app.state.read_pool
+    row = require_execution(pool, execution_id)
+    steps = get_execution_steps(pool, execution_id)
+    tag = _tag(row, steps, hide or [])
+    if request.headers.get("if-none-match") == tag:
+        raise NotModified(tag)
+    response.headers["ETag"] = tag
+    response.headers["Cache-Control"] = "no-cache"
+    return shapes.execution_detail(row, steps, frozenset(hide or []))
+
+
+class NotModified(Exception):
+    """What the caller has is what there is."""
+
+    def __init__(self, tag: str):
+        self.tag = tag
+        super().__init__(tag)
+
+
+def _tag(row: DictRow, steps: list[DictRow], hidden: list[Any]) -> str:
+    changed = max([row["updated_at"], *(step["updated_at"] for step in steps)])
+    state = [
+        changed.isoformat(),
+        row["status"],
+        *(f"{step['status']}{step['attempt']}" for step in steps),
+        *sorted(hidden),
+    ]
+    return f'W/"{hashlib.sha256("|".join(state).encode()).hexdigest()[:32]}"'
+
+
+@router.get("/execution/{execution_id}/steps/{index}", responses=documented("not-found", "invalid-request"))
+def get_step(request: Request, execution_id: UUID, index: int, principal: Viewer) -> shapes.StepDetail:
+    """A step with the attempts that failed, were lost or handed back."""
+    pool: Pool = request.app.state.read_pool
+    if not 0 <= index < 2**31:
+        raise NotFound(f"no step {index}")
+    rows = run(pool, "get_step", {"execution_id": execution_id, "index": index})
+    if not rows:
+        raise NotFound(f"no step {index} of an execution {execution_id}")
+    events = run(pool, "get_execution_events", {"execution_id": execution_id})
+    attempts = [shapes.event_shape(event) for event in events if event["step_id"] == rows[0]["id"]]
+    return shapes.StepDetail(step=shapes.step_shape(rows[0]), attempts=attempts)
+
+
+@router.get("/execution/{execution_id}/events", responses=documented("not-found", "invalid-request"))
+def get_events(
+    request: Request,
+    execution_id: UUID,
+    principal: Viewer,
+    after: Annotated[int, Query(ge=0, lt=2**63, description="Events with a greater id")] = 0,
+) -> shapes.EventList:
+    """The history that the rows alone do not tell."""
+    pool: Pool = request.app.state.read_pool
+    require_execution(pool, execution_id)
+    rows = run(pool, "get_execution_events", {"execution_id": execution_id})
+    events = [shapes.event_shape(row) for row in rows if row["id"] > after]
+    return shapes.EventList(events=events, total=len(events))

@@ -1,0 +1,262 @@
+"""What the API takes and answers, by name. camelCase outside, times as UTC with milliseconds and Z.
+
+The executions' and steps' first keys are the original's, in its order; those after them are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from psycopg.rows import DictRow
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from control_center.progress import iso, step_objects
+from workers.secrets import redact
+
+Json = dict[str, Any]
+Label = Annotated[str, Field(max_length=255)]
+MAX_BATCH = 1000
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", strict=True)
+
+
+class Submission(_Shape):
+    """One wish for an execution: of a registered workflow by its name, or of a definition that comes along."""
+
+    workflow: str | Json | None = Field(
+        None, description="A registered workflow's name; or a definition, as the original's callers send it"
+    )
+    definition: Json | None = Field(None, description="A definition, instead of `workflow`")
+    input: Json | None = Field(None, description="What `${input.…}` reads; else `context.input`")
+    context: Json = Field(default_factory=dict, description="What `${repo.…}` and the like read")
+    title: str | None = Field(None, min_length=1, max_length=500)
+    labels: dict[Label, Label] = Field(default_factory=dict, max_length=50)
+    triggered_by: str | None = Field(None, max_length=255, description="Who or what; else the key's name")
+    github_run_id: str | None = Field(None, max_length=255)
+    dry_run: bool = Field(False, description="Change nothing; answer which tools would be called")
+
+
+class Batch(_Shape):
+    """Many executions of one workflow, in one transaction."""
+
+    workflow: str | None = None
+    definition: Json | None = None
+    requests: list[BatchRequest] = Field(min_length=1, max_length=MAX_BATCH)
+
+
+class BatchRequest(_Shape):
+    input: Json = Field(default_factory=dict)
+    context: Json = Field(default_factory=dict)
+    title: str | None = Field(None, min_length=1, max_length=500)
+    labels: dict[Label, Label] = Field(default_factory=dict, max_length=50)
+    idempotency_key: str | None = Field(None, min_length=1, max_length=255)
+
+
+class Accepted(_Shape):
+    """`url`: where the execution is read."""
+
+    execution_id: str
+    workflow_id: str | None
+    url: str
+
+
+class AcceptedBatch(_Shape):
+    executions: list[Accepted]
+    total: int
+
+
+class CalledTool(_Shape):
+    """`repeatable`: whether a call with an unknown outcome would be made again; null if the catalogue does not say."""
+
+    step: str
+    index: int
+    tool: str
+    condition: str | None
+    known: bool
+    repeatable: bool | None
+    destructive: bool | None
+
+
+class DryRun(_Shape):
+    dry_run: Literal[True] = True
+    workflow_id: str | None
+    steps: list[CalledTool]
+
+
+class ExecutionRow(_Shape):
+    """An execution in a listing: no payloads, its error cut to 200 characters."""
+
+    id: str
+    workflow_id: str | None
+    status: str
+    started_at: str | None
+    completed_at: str | None
+    error: str | None
+    triggered_by: str | None
+    github_run_id: str | None
+    created_at: str
+    workflow: str | None
+    title: str | None
+    labels: dict[str, Any]
+
+
+class ExecutionList(_Shape):
+    """`total` is the number of rows in this answer, as in the original."""
+
+    executions: list[ExecutionRow]
+    total: int
+    next_cursor: str | None
+    has_more: bool
+
+
+class Execution(_Shape):
+    id: str
+    workflow_id: str | None
+    status: str
+    input: Any
+    output: Any
+    context: Any
+    started_at: str | None
+    completed_at: str | None
+    error: str | None
+    triggered_by: str | None
+    github_run_id: str | None
+    created_at: str
+    updated_at: str
+    workflow: str | None
+    title: str | None
+    labels: dict[str, Any]
+    definition_hash: str | None
+
+
+class Step(_Shape):
+    id: str
+    name: str
+    index: int
+    status: str
+    input: Any
+    output: Any
+    started_at: str | None
+    completed_at: str | None
+    duration_ms: int | None
+    error: str | None
+    retry_count: int
+    tool: str | None
+    error_kind: str | None
+    attempt: int
+    next_run_at: str | None
+
+
+class Metadata(_Shape):
+    total_steps: int
+    completed_steps: int
+    failed_steps: int
+    skipped_steps: int
+
+
+class ExecutionDetail(_Shape):
+    execution: Execution
+    steps: list[Step]
+    metadata: Metadata
+
+
+class Event(_Shape):
+    """Something that the rows alone do not tell: an attempt that failed, was lost or handed back, or an operator's act."""
+
+    id: int
+    step_id: str | None
+    attempt: int | None
+    event: str
+    kind: str | None
+    message: str | None
+    actor: str | None
+    started_at: str | None
+    at: str
+
+
+class StepDetail(_Shape):
+    step: Step
+    attempts: list[Event]
+
+
+class EventList(_Shape):
+    events: list[Event]
+    total: int
+
+
+def execution_row(row: DictRow) -> ExecutionRow:
+    return ExecutionRow(
+        id=str(row["id"]),
+        workflow_id=_text(row["workflow_id"]),
+        status=row["status"],
+        started_at=iso(row["started_at"]),
+        completed_at=iso(row["completed_at"]),
+        error=row["error"],
+        triggered_by=row["triggered_by"],
+        github_run_id=row["github_run_id"],
+        created_at=iso(row["created_at"]) or "",
+        workflow=row["workflow_name"],
+        title=row["title"],
+        labels=row["labels"],
+    )
+
+
+def execution_detail(row: DictRow, steps: Sequence[DictRow], hidden: frozenset[str]) -> ExecutionDetail:
+    """`hidden`: the payloads left out, of input, output and context."""
+    return ExecutionDetail(
+        execution=Execution(
+            id=str(row["id"]),
+            workflow_id=_text(row["workflow_id"]),
+            status=row["status"],
+            input=None if "input" in hidden else redact(row["input"]),
+            output=None if "output" in hidden else redact(row["output"]),
+            context=None if "context" in hidden else redact(row["context"]),
+            started_at=iso(row["started_at"]),
+            completed_at=iso(row["completed_at"]),
+            error=row["error"],
+            triggered_by=row["triggered_by"],
+            github_run_id=row["github_run_id"],
+            created_at=iso(row["created_at"]) or "",
+            updated_at=iso(row["updated_at"]) or "",
+            workflow=row["workflow_name"],
+            title=row["title"],
+            labels=row["labels"],
+            definition_hash=row["definition_hash"],
+        ),
+        steps=[step_shape(step, hidden) for step in steps],
+        metadata=Metadata(
+            total_steps=len(steps),
+            completed_steps=sum(step["status"] == "completed" for step in steps),
+            failed_steps=sum(step["status"] == "failed" for step in steps),
+            skipped_steps=sum(step["status"] == "skipped" for step in steps),
+        ),
+    )
+
+
+def step_shape(step: DictRow, hidden: frozenset[str] = frozenset()) -> Step:
+    (shown,) = step_objects([step])
+    for key in hidden & {"input", "output"}:
+        shown[key] = None
+    return Step(**shown, attempt=step["attempt"], next_run_at=iso(step["next_run_at"]))
+
+
+def event_shape(event: DictRow) -> Event:
+    return Event(
+        id=event["id"],
+        step_id=_text(event["step_id"]),
+        attempt=event["attempt"],
+        event=event["event"],
+        kind=event["kind"],
+        message=event["message"],
+        actor=event["actor"],
+        started_at=iso(event["started_at"]),
+        at=iso(event["created_at"]) or "",
+    )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,206 @@
+"""Starts executions over HTTP: one statement writes an execution with its steps, and the key that makes a repetition safe.
+
+Invariant: the answer to a repeated request with the same `Idempotency-Key` is the first one's, and one execution exists;
+the same key with another request changes nothing and is told so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Header, Request, Response
+
+from control_center.api import shapes
+from control_center.api.auth import Principal, needs
+from control_center.api.problems import Problem, documented
+from control_center.list_tools import tool_schemas
+from orchestrator import submit
+from orchestrator.definition import Workflow
+from orchestrator.plan import definition_hash
+from orchestrator.validate import validate
+from persistence.errors import NotFound
+from persistence.pool import Pool, run
+from persistence.transitions import Submitted
+
+router = APIRouter(prefix="/api/workflow", tags=["executions"])
+Starter = Annotated[Principal, Depends(needs("submitter"))]
+Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
+FAULTS = documented(
+    "malformed-json",
+    "too-deep",
+    "not-found",
+    "workflow-disabled",
+    "body-too-large",
+    "unsupported-media-type",
+    "invalid-request",
+    "invalid-definition",
+    "idempotency-mismatch",
+    "rate-limited",
+)
+ANSWERS: dict[int | str, dict[str, Any]] = {200: {"model": shapes.DryRun, "description": "A dry run"}, **FAULTS}
+
+
+class Target:
+    """What is to be run: a stored definition, and the registered workflow it belongs to."""
+
+    def __init__(self, digest: str, workflow_id: UUID | None, workflow: Workflow | None):
+        self.digest = digest
+        self.workflow_id = workflow_id
+        self.workflow = workflow  # None: registered, and so validated and stored already
+
+
+@router.post("/executions", status_code=202, responses=ANSWERS)
+@router.post("/execute", status_code=202, responses=ANSWERS, operation_id="execute")
+def start_execution(
+    request: Request, response: Response, wish: shapes.Submission, principal: Starter, key: Key = None
+) -> shapes.Accepted | shapes.DryRun:
+    """Starts an execution of a registered workflow, or of a definition that comes along. `execute` is the original's name."""
+    context = {name: value for name, value in wish.context.items() if name != "input"}
+    given = wish.input if wish.input is not None else wish.context.get("input", {})
+    if not isinstance(given, dict) or not isinstance(context.get("variables", {}), dict):
+        raise Problem("invalid-request", "`input` and `variables` of the context must be objects")
+    target = _target(request, wish.workflow, wish.definition, {"input", *context, *context.get("variables", {})})
+    if wish.dry_run:
+        response.status_code = 200
+        return _dry_run(request.app.state.pool, target)
+    wanted = submit.Request(
+        input=given,
+        context=context,
+        title=wish.title,
+        triggered_by=wish.triggered_by or principal.name,
+        github_run_id=wish.github_run_id,
+        idempotency_key=key,
+        labels=wish.labels,
+        request_hash=_hash(target, wish.model_dump()) if key is not None else None,
+    )
+    (submitted,) = _submit(request, target, [wanted])
+    if not submitted.created:
+        response.headers["Idempotency-Replayed"] = "true"
+    accepted = _accepted(submitted, target)
+    response.headers["Location"] = accepted.url
+    return accepted
+
+
+@router.post("/executions/batch", status_code=202, responses=FAULTS)
+def start_executions(request: Request, batch: shapes.Batch, principal: Starter) -> shapes.AcceptedBatch:
+    """Starts up to 1,000 executions of one workflow in one transaction, each with an idempotency key of its own if need be."""
+    keys: set[str] = {"input"}
+    keys.update(*({*one.context, *_variables(one.context)} for one in batch.requests))
+    target = _target(request, batch.workflow, batch.definition, keys)
+    wanted = [
+        submit.Request(
+            input=one.input,
+            context=one.context,
+            title=one.title,
+            triggered_by=principal.name,
+            idempotency_key=one.idempotency_key,
+            labels=one.labels,
+            request_hash=_hash(target, one.model_dump()) if one.idempotency_key is not None else None,
+        )
+        for one in batch.requests
+    ]
+    accepted = [_accepted(submitted, target) for submitted in _submit(request, target, wanted)]
+    return shapes.AcceptedBatch(executions=accepted, total=len(accepted))
+
+
+def find_workflow(pool: Pool, name: str, version: int | None = None) -> Mapping[str, Any]:
+    """The newest version's row, or the given one's. Raises NotFound."""
+    rows = run(pool, "newest_workflow", {"name": name, "version": version})
+    if not rows:
+        raise NotFound(f"no workflow is named {name}" + (f", version {version}" if version else ""))
+    return rows[0]
+
+
+def start_registered(request: Request, name: str, wanted: submit.Request) -> tuple[Submitted, Target]:
+    """For the trigger by name."""
+    target = _target(request, name, None, set())
+    return _submit(request, target, [wanted])[0], target
+
+
+def _variables(context: Mapping[str, Any]) -> Mapping[str, Any]:
+    variables = context.get("variables", {})
+    if not isinstance(variables, dict):
+        raise Problem("invalid-request", "`variables` of the context must be an object")
+    return variables
+
+
+def _target(
+    request: Request, workflow: str | dict[str, Any] | None, definition: dict[str, Any] | None, keys: set[str]
+) -> Target:
+    if (workflow is None) == (definition is None):
+        raise Problem("invalid-request", "give `workflow` (a name) or `definition`, and not both")
+    pool: Pool = request.app.state.pool
+    if isinstance(workflow, str):
+        row = find_workflow(pool, workflow)
+        if not row["enabled"]:
+            raise Problem("workflow-disabled", f"{workflow} is disabled: nothing was started")
+        return Target(row["definition_hash"], row["id"], None)
+    checked = validate(definition if definition is not None else workflow, context_keys=keys, tools=tool_schemas(pool))
+    return Target(definition_hash(checked), None, checked)
+
+
+def _submit(request: Request, target: Target, wanted: list[submit.Request]) -> list[Submitted]:
+    submitter: submit.Submitter = request.app.state.submitter
+    if target.workflow is None:
+        submitted = submitter.submit_stored(target.digest, wanted, target.workflow_id)
+    else:
+        submitted = submitter.submit(target.workflow, wanted)
+    _refuse_mismatch(request.app.state.pool, wanted, submitted)
+    return submitted
+
+
+def _refuse_mismatch(pool: Pool, wanted: list[submit.Request], submitted: list[Submitted]) -> None:
+    """A key that was used before must have come with the same request."""
+    repeated = {one.execution_id: ask for ask, one in zip(wanted, submitted, strict=True) if not one.created}
+    if not repeated:
+        return
+    hashes = {row["id"]: row["request_hash"] for row in run(pool, "request_hashes", {"ids": list(repeated)})}
+    for execution_id, ask in repeated.items():
+        if hashes.get(execution_id) not in (None, ask.request_hash):
+            raise Problem(
+                "idempotency-mismatch",
+                f"the key {ask.idempotency_key!r} started {execution_id} with another request; that one stands",
+            )
+
+
+def _hash(target: Target, asked: Mapping[str, Any]) -> str:
+    same = json.dumps([target.digest if target.workflow is not None else None, asked], sort_keys=True)
+    return hashlib.sha256(same.encode()).hexdigest()
+
+
+def _accepted(submitted: Submitted, target: Target) -> shapes.Accepted:
+    return shapes.Accepted(
+        execution_id=str(submitted.execution_id),
+        workflow_id=None if target.workflow_id is None else str(target.workflow_id),
+        url=f"/api/workflow/execution/{submitted.execution_id}",
+    )
+
+
+def _dry_run(pool: Pool, target: Target) -> shapes.DryRun:
+    if target.workflow is not None:
+        definition = target.workflow.model_dump(by_alias=True, exclude_unset=True)
+    else:
+        definition = json.loads(run(pool, "get_definition", {"hash": target.digest})[0]["definition"])
+    known = {f"{row['server']}.{row['tool']}": row for row in run(pool, "list_tools", {"server": None})}
+    steps = []
+    for index, step in enumerate(definition["steps"]):
+        row = known.get(step["tool"])
+        annotations = (row or {}).get("annotations") or {}
+        repeatable = step.get("idempotent", row["repeatable"] if row else None)
+        destructive = not annotations["readOnlyHint"] if "readOnlyHint" in annotations else None
+        steps.append(
+            shapes.CalledTool(
+                step=step["name"],
+                index=index,
+                tool=step["tool"],
+                condition=step.get("if", step.get("condition")),
+                known=row is not None,
+                repeatable=repeatable,
+                destructive=annotations.get("destructiveHint", destructive),
+            )
+        )
+    return shapes.DryRun(workflow_id=None if target.workflow_id is None else str(target.workflow_id), steps=steps)

@@ -1,0 +1,1 @@
+SELECT id, version, enabled, created FROM register_workflow(%(name)s, %(hash)s, %(description)s)

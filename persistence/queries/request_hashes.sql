@@ -1,0 +1,1 @@
+SELECT id, request_hash FROM workflow_executions WHERE id = ANY (%(ids)s::uuid[])

@@ -1,0 +1,31 @@
+"""The API on a port of its own, in this process."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from control_center.api.app import make_app
+from control_center.api.auth import Trust
+from persistence.settings import Settings
+from tests.fleet import wait_until
+
+
+@contextmanager
+def running_api(settings: Settings, trust: Trust | None = None) -> Iterator[str]:
+    """Yields its address."""
+    app = make_app(settings, trust or Trust(keys=False))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on", loop="asyncio"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="api")
+        thread.start()
+        try:
+            wait_until(lambda: server.started or not thread.is_alive(), 20, "the API's start")
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(20)
