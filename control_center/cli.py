@@ -17,11 +17,13 @@ COMMANDS = {
     "dev": ("control_center.dev", "Start everything on this machine: PostgreSQL, Valkey, orchestrator and workers."),
     "worker": ("control_center.roles", "Start a worker."),
     "orchestrator": ("control_center.roles", "Start an orchestrator: dispatcher and reaper."),
+    "api": ("control_center.serve_api", "Start the HTTP API."),
     "migrate": ("control_center.roles", "Bring the database to this version's schema."),
     "validate": ("control_center.validate_file", "Check a definition and name all of its faults."),
     "ls": ("control_center.list_executions", "List recent executions."),
     "show": ("control_center.show_execution", "Show an execution with its steps and attempts."),
     "tools": ("control_center.list_tools", "List what the MCP servers offer."),
+    "key": ("control_center.keys", "Make, list and revoke keys of the HTTP API."),
     "doctor": ("control_center.doctor", "Check database, Redis, schema, workers and MCP servers."),
 }
 

@@ -21,9 +21,10 @@ QUICK_DEATH = 2.0  # seconds: a role that ends sooner is started again only afte
 
 
 @click.command("dev")
+@click.option("--port", type=click.IntRange(0, 65_535), help="Of the API; default AFU9_API_PORT (3000).")
 @click.option("-w", "--workers", default=1, show_default=True, type=click.IntRange(1, 32), help="Worker processes.")
-def dev_command(workers: int) -> int:
-    """Start PostgreSQL, Valkey, an orchestrator and workers; keep state in .afu9/. Ctrl-C ends everything."""
+def dev_command(workers: int, port: int | None) -> int:
+    """Start PostgreSQL, Valkey, the API, an orchestrator and workers; keep state in .afu9/. Ctrl-C ends everything."""
     settings = Settings.load()
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -41,8 +42,16 @@ def dev_command(workers: int) -> int:
         click.echo(f"redis     {masked(services.settings.redis_url)}")
         click.echo(f"state     {settings.state_dir.absolute()}")
         click.echo(f"servers   {settings.mcp_config or 'none: set AFU9_MCP_CONFIG to an mcpServers file'}")
-        roles = [Role("orchestrator", environment), *(Role("worker", environment) for _ in range(workers))]
-        click.echo(f"running   orchestrator, {workers} worker(s). Try `afu9 run FILE` in this folder; Ctrl-C ends all")
+        port = settings.api_port if port is None else port
+        roles = [
+            Role("api", environment, "--host", "127.0.0.1", "--port", str(port)),
+            Role("orchestrator", environment),
+            *(Role("worker", environment) for _ in range(workers)),
+        ]
+        click.echo(f"api       http://127.0.0.1:{port}/api/workflow/executions")
+        click.echo(
+            f"running   api, orchestrator, {workers} worker(s). Try `afu9 run FILE` in this folder; Ctrl-C ends all"
+        )
         while not stopping.wait(0.2):
             for role in roles:
                 role.revive()
@@ -62,15 +71,16 @@ def masked(url: str) -> str:
 class Role:
     """One role's process, started again when it dies."""
 
-    def __init__(self, name: str, environment: Mapping[str, str]):
+    def __init__(self, name: str, environment: Mapping[str, str], *arguments: str):
         self._name = name
+        self._arguments = arguments
         self._environment = environment
         self._start()
 
     def _start(self) -> None:
         self._started = time.monotonic()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "control_center", self._name, "--parent", str(os.getpid())],
+            [sys.executable, "-m", "control_center", self._name, *self._arguments, "--parent", str(os.getpid())],
             env=dict(self._environment),
             start_new_session=True,  # the terminal's Ctrl-C reaches us alone, and we end them in order
         )

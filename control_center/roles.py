@@ -23,12 +23,12 @@ def worker_command(threads: int | None, parent: int | None) -> int:
     """Start a worker: it claims steps, calls their tools and records what came of it."""
     from workers.serve import Served
 
-    settings = _loaded()
+    settings = load_settings()
     if threads is not None:
         settings = settings.model_copy(update={"threads": threads})
     if not settings.database_dsn:
         raise InvalidInput("no database is configured: set DATABASE_URL, or use `afu9 dev`")
-    stopping = _stop_when_asked(parent)
+    stopping = stop_when_asked(parent)
     served = Served(settings)
     stopping.wait()
     served.stop()
@@ -41,7 +41,7 @@ def orchestrator_command(parent: int | None) -> int:
     """Start an orchestrator. One is enough; more are welcome and share the work."""
     from orchestrator.__main__ import orchestrate
 
-    orchestrate(_loaded(), _stop_when_asked(parent))
+    orchestrate(load_settings(), stop_when_asked(parent))
     return 0
 
 
@@ -68,7 +68,7 @@ def migrate_command(check: bool, print_sql: bool) -> int:
     return 0
 
 
-def _loaded() -> Settings:
+def load_settings() -> Settings:
     settings = Settings.load()
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(max(logging.WARNING, logging.getLogger().level))  # a line per request
@@ -78,7 +78,7 @@ def _loaded() -> Settings:
     return settings
 
 
-def _stop_when_asked(parent: int | None) -> threading.Event:
+def stop_when_asked(parent: int | None) -> threading.Event:
     """SIGTERM and SIGINT ask for a graceful end, a second one ends at once. With `parent` its death asks too."""
     stopping = threading.Event()
     if parent is not None:

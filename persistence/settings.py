@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import quote
 
 import psycopg
@@ -43,6 +43,13 @@ class Settings(BaseSettings):
     direct_seconds: float = Field(5, validation_alias="AFU9_DIRECT_SECONDS", ge=0, le=86_400)
     drain_seconds: Seconds = Field(25, validation_alias="AFU9_DRAIN_SECONDS")
     max_lost: int = Field(3, validation_alias="AFU9_MAX_LOST", ge=1, le=100)
+    api_host: str = Field("127.0.0.1", validation_alias="AFU9_API_HOST", min_length=1)
+    api_port: int = Field(3000, validation_alias="AFU9_API_PORT", ge=0, le=65_535)
+    api_auth: str = Field("none", validation_alias="AFU9_API_AUTH", pattern="^(none|keys)$")
+    trusted_proxies: str = Field("", validation_alias="AFU9_TRUSTED_PROXIES")
+    proxy_role: Literal["viewer", "submitter", "operator", "admin"] = Field(
+        "viewer", validation_alias="AFU9_PROXY_ROLE"
+    )
     api_requests_per_second: float = Field(0, validation_alias="AFU9_API_REQUESTS_PER_SECOND", ge=0, le=1_000_000)
     log_level: str = Field("INFO", validation_alias="AFU9_LOG_LEVEL", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 

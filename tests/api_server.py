@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from control_center.api.app import make_app
-from control_center.api.auth import Trust
+from control_center.keys import Trust
 from persistence.settings import Settings
 from tests.fleet import wait_until
 

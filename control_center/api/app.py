@@ -8,9 +8,18 @@ from contextlib import asynccontextmanager
 import anyio.to_thread
 from fastapi import FastAPI, Request, Response
 
-from control_center.api import health, keep_workflows, problems, read_executions, read_servers, start_executions
-from control_center.api.auth import Gate, Trust
+from control_center.api import (
+    health,
+    keep_workflows,
+    problems,
+    read_executions,
+    read_servers,
+    sign_in,
+    start_executions,
+)
+from control_center.api.auth import Gate
 from control_center.api.limits import Limits
+from control_center.keys import Trust
 from orchestrator.broker import StepBroker
 from orchestrator.submit import Submitter
 from persistence.pool import open_pool
@@ -56,7 +65,7 @@ def make_app(settings: Settings, trust: Trust) -> FastAPI:
     async def not_modified(request: Request, same: read_executions.NotModified) -> Response:
         return Response(status_code=304, headers={"ETag": same.tag})
 
-    for module in (read_executions, start_executions, keep_workflows, read_servers, health):
+    for module in (read_executions, start_executions, keep_workflows, read_servers, sign_in, health):
         app.include_router(module.router)
     app.add_middleware(Limits, per_second=settings.api_requests_per_second)
     return app

@@ -10,28 +10,25 @@ site can send one that a browser vouches for.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import ipaddress
-import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
-from typing import Literal
 from urllib.parse import urlsplit
 
 from fastapi import Request
 
 from control_center.api.problems import Problem
+from control_center.keys import ROLES, Role, Trust, hash_secret, read_key
 from persistence.pool import Pool, run
 
-Role = Literal["viewer", "submitter", "operator", "admin"]
-ROLES: tuple[Role, ...] = ("viewer", "submitter", "operator", "admin")
 COOKIE = "afu9_key"
 TRUSTED_FOR = 10.0  # seconds that a key's row is believed: a revoked key works no longer than that
 REMEMBERED = 1000
+LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})  # of whoever asks: no name that another site can point here
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -46,26 +43,6 @@ class Principal:
         return ROLES.index(self.role) >= ROLES.index(role)
 
 
-@dataclass(frozen=True, slots=True)
-class Trust:
-    """What the operator has decided. `keys`: whether a key is needed. `proxies`: networks whose identity headers count."""
-
-    keys: bool
-    proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
-    proxy_role: Role = "viewer"
-
-
-def new_key() -> tuple[str, str]:
-    """An id and a secret."""
-    alphabet = "abcdefghijklmnopqrstuvwxyz0123456789"
-    return "".join(secrets.choice(alphabet) for _ in range(12)), secrets.token_urlsafe(32)
-
-
-def hash_secret(secret: str) -> str:
-    """SHA-256: the secret has 256 random bits, so there is nothing to slow down."""
-    return hashlib.sha256(secret.encode()).hexdigest()
-
-
 class Gate:
     """Finds the principal of a request. Raises Problem."""
 
@@ -77,6 +54,8 @@ class Gate:
 
     def principal(self, request: Request) -> Principal:
         check_origin(request)
+        if self._trust.local_only and urlsplit(f"//{request.headers.get('host', '')}").hostname not in LOCAL_NAMES:
+            raise Problem("foreign-origin", "this API serves this machine only, by the name localhost")
         if not self._trust.keys:
             return Principal("anonymous", "admin")
         if (name := self._from_proxy(request)) is not None:
@@ -104,9 +83,8 @@ class Gate:
         return principal
 
     def _look_up(self, key: str) -> Principal:
-        prefix, _, rest = key.partition("_")
-        key_id, _, secret = rest.partition("_")
-        rows = run(self._pool(), "use_key", {"id": key_id}) if prefix == "afu9" and key_id.isascii() else []
+        key_id, secret = read_key(key)
+        rows = run(self._pool(), "use_key", {"id": key_id}) if key_id else []
         if not rows or not hmac.compare_digest(rows[0]["secret_hash"], hash_secret(secret)):
             raise Problem("unauthenticated", "the key is not known", headers=ASK)
         if rows[0]["revoked"]:

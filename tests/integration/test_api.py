@@ -12,7 +12,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from control_center.api.auth import Trust, hash_secret, new_key
+from control_center.keys import ROLES, Trust, create_key
 from persistence.pool import Pool, run
 from persistence.settings import Settings
 from persistence.transitions import ReadyStep
@@ -220,7 +220,7 @@ def test_a_client_that_hangs_up_and_repeats_makes_one_execution(api: httpx.Clien
     import json
 
     body = json.dumps({"definition": ECHO, "input": {"n": 1}}).encode()
-    head = f"POST /api/workflow/executions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nIdempotency-Key: k2\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST /api/workflow/executions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nIdempotency-Key: k2\r\nContent-Length: {len(body)}\r\n\r\n"
     with socket.create_connection((api.base_url.host, api.base_url.port or 0)) as gone:
         gone.sendall(head.encode() + body)
     answer = api.post(
@@ -386,14 +386,7 @@ def guarded(settings: Settings) -> Iterator[str]:
 
 
 def make_key(pool: Pool, role: str, seconds: float | None = None) -> str:
-    key_id, secret = new_key()
-    key = f"afu9_{key_id}_{secret}"
-    run(
-        pool,
-        "create_key",
-        {"id": key_id, "name": f"a {role}", "role": role, "secret_hash": hash_secret(secret), "seconds": seconds},
-    )
-    return key
+    return create_key(pool, f"a {role}", ROLES[ROLES.index(role)], seconds)  # type: ignore[arg-type]
 
 
 def test_keys_open_what_their_role_allows(guarded: str, pool: Pool) -> None:
@@ -425,7 +418,7 @@ def test_without_a_good_key_nothing_opens(guarded: str, pool: Pool) -> None:
     for key in (None, "nonsense", wrong, expired, revoked, "afu9__", "afu9_%s_x" % ("é" * 12)):
         headers = {"Authorization": f"Bearer {key}".encode()} if key else {}
         body = problem(httpx.get(f"{guarded}/api/workflow/executions", headers=headers), 401, "unauthenticated")
-        assert good.split("_")[2] not in str(body)
+        assert good.split("_", 2)[2] not in str(body)
     assert httpx.get(f"{guarded}/healthz").json() == {"status": "ok"}
     assert httpx.get(f"{guarded}/readyz").json()["database"] == "ok"
     assert (
@@ -438,7 +431,7 @@ def test_a_slow_body_is_cut_off(api: httpx.Client, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("control_center.api.limits.BODY_SECONDS", 0.3)
     with socket.create_connection((api.base_url.host, api.base_url.port or 0)) as slow:
         slow.sendall(
-            b"POST /api/workflow/executions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+            b"POST /api/workflow/executions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
         )
         assert api.get("/healthz").status_code == 200
         slow.settimeout(10)
@@ -464,3 +457,44 @@ def test_a_query_that_takes_too_long_is_a_problem(api: httpx.Client, pool: Pool)
         answer = api.get("/api/workflow/executions")
     assert "retry-after" in answer.headers
     problem(answer, 503, "query-too-broad")
+
+
+def test_a_browser_signs_in_by_key(guarded: str, pool: Pool) -> None:
+    """The cookie is HttpOnly and opens what the key opens; an unsafe request that another site sends with it is refused."""
+    key = make_key(pool, "submitter")
+    with httpx.Client(base_url=guarded) as browser:
+        problem(browser.post("/api/session", json={"key": "wrong"}), 401, "unauthenticated")
+        answer = browser.post("/api/session", json={"key": key})
+        assert answer.json() == {"name": "a submitter", "role": "submitter"}
+        cookie = answer.headers["set-cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=lax" in cookie
+        wish = {"definition": ECHO, "input": {"n": 1}}
+        assert browser.post("/api/workflow/executions", json=wish, headers={"Origin": guarded}).status_code == 202
+        assert (
+            browser.post("/api/workflow/executions", json=wish, headers={"Sec-Fetch-Site": "same-origin"}).status_code
+            == 202
+        )
+        foreign = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+        problem(browser.post("/api/workflow/executions", json=wish, headers=foreign), 403, "foreign-origin")
+        assert browser.delete("/api/session").status_code == 204
+        problem(browser.get("/api/session"), 401, "unauthenticated")
+
+
+def test_a_proxys_word_counts_from_trusted_addresses_only(settings: Settings, pool: Pool) -> None:
+    """Anybody may send the header."""
+    import ipaddress
+
+    user = {"X-Forwarded-User": "ann@example.com"}
+    for network, status in (("127.0.0.0/8", 200), ("10.0.0.0/8", 401)):
+        trust = Trust(keys=True, proxies=(ipaddress.ip_network(network),), proxy_role="viewer")
+        with running_api(settings, trust) as url:
+            assert httpx.get(f"{url}/api/session", headers=user).status_code == status
+
+
+def test_an_open_api_serves_its_machine_by_its_own_name_only(settings: Settings) -> None:
+    """A name that another site has pointed at this machine is not ours."""
+    with running_api(settings, Trust(keys=False, local_only=True)) as url:
+        assert httpx.get(f"{url}/api/workflow/executions").status_code == 200
+        rebound = httpx.get(f"{url}/api/workflow/executions", headers={"Host": "evil.example:3000"})
+        problem(rebound, 403, "foreign-origin")

@@ -1,0 +1,113 @@
+"""`afu9 api`: serves the HTTP API until told to stop.
+
+Invariant: nothing listens beyond this machine without keys, unless somebody has written that it may.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import threading
+from contextlib import nullcontext
+
+import click
+
+from control_center.keys import Trust
+from control_center.roles import PARENT, load_settings, stop_when_asked
+from persistence.errors import Afu9Error, InvalidInput
+from persistence.settings import Settings
+
+GRACE = 10  # seconds for requests that are being answered
+
+
+@click.command("api")
+@click.option("--host", help="Address to listen on; default AFU9_API_HOST (127.0.0.1).")
+@click.option("--port", type=click.IntRange(0, 65_535), help="Port; default AFU9_API_PORT (3000), 0 takes a free one.")
+@click.option("--insecure-no-auth", is_flag=True, help="Listen beyond this machine without asking for keys.")
+@PARENT
+def api_command(host: str | None, port: int | None, insecure_no_auth: bool, parent: int | None) -> int:
+    """Start the HTTP API: other services start workflows and read their state."""
+    settings = load_settings()
+    if not (settings.database_dsn and settings.redis_url):
+        raise InvalidInput("DATABASE_URL and REDIS_URL are needed, or use `afu9 dev`")
+    host = host or settings.api_host
+    trust = trust_for(settings, host, insecure_no_auth)
+    stopping = stop_when_asked(parent)
+    with _listen(host, settings.api_port if port is None else port) as listener:
+        click.echo(f"api  {address_of(listener)}", err=True)
+        serve(settings, trust, listener, stopping)
+    return 0
+
+
+def trust_for(settings: Settings, host: str, insecure_no_auth: bool) -> Trust:
+    """Whether keys are needed: always, unless nobody but this machine can ask."""
+    local = is_local(host)
+    if settings.api_auth == "none" and not local and not insecure_no_auth:
+        raise InvalidInput(
+            f"{host} can be reached from other machines: set AFU9_API_AUTH=keys and make one with `afu9 key create`, "
+            "or say --insecure-no-auth"
+        )
+    keys = settings.api_auth == "keys" and not insecure_no_auth
+    return Trust(
+        keys=keys,
+        local_only=local and not keys,
+        proxies=tuple(_network(text) for text in settings.trusted_proxies.split(",") if text.strip()),
+        proxy_role=settings.proxy_role,
+    )
+
+
+def serve(settings: Settings, trust: Trust, listener: socket.socket, stopping: threading.Event) -> None:
+    """Returns after `stopping` is set and what was being answered has ended."""
+    import uvicorn
+
+    from control_center.api.app import make_app
+
+    config = uvicorn.Config(
+        make_app(settings, trust),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        timeout_graceful_shutdown=GRACE,
+        limit_concurrency=2000,
+        ws_max_size=65_536,
+    )
+    server = uvicorn.Server(config)
+    server.capture_signals = nullcontext  # type: ignore[method-assign,assignment]  # ours set `stopping`
+
+    def end() -> None:
+        stopping.wait()
+        server.should_exit = True
+
+    threading.Thread(target=end, name="stop", daemon=True).start()
+    server.run(sockets=[listener])
+    if not server.started:
+        raise Afu9Error("the API could not start: see above")
+
+
+def is_local(host: str) -> bool:
+    """Whether only this machine can reach it."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def address_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        raise Afu9Error(f"cannot listen on {host}:{port}: {error.strerror}; take another with --port") from None
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        return ipaddress.ip_network(text.strip())
+    except ValueError:
+        raise InvalidInput(f"AFU9_TRUSTED_PROXIES: {text.strip()!r} is not an address or a network") from None
