@@ -62,7 +62,7 @@ def make_app(settings: Settings, trust: Trust) -> FastAPI:
     problems.install(app)
 
     @app.exception_handler(read_executions.NotModified)
-    async def not_modified(request: Request, same: read_executions.NotModified) -> Response:
+    async def not_modified(_request: Request, same: read_executions.NotModified) -> Response:
         return Response(status_code=304, headers={"ETag": same.tag})
 
     for module in (read_executions, start_executions, keep_workflows, read_servers, sign_in, health):

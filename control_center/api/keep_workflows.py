@@ -22,7 +22,7 @@ from persistence.errors import NotFound
 from persistence.pool import Pool, run
 
 router = APIRouter(prefix="/api/workflow", tags=["workflows"])
-Viewer = Annotated[Principal, Depends(needs("viewer"))]
+VIEWER = [Depends(needs("viewer"))]
 Operator = Annotated[Principal, Depends(needs("operator"))]
 Name = Annotated[str, Path(max_length=255)]
 
@@ -71,10 +71,9 @@ class Trigger(shapes._Shape):
     dry_run: bool = False
 
 
-@router.get("/workflows", responses=documented("invalid-request"))
+@router.get("/workflows", dependencies=VIEWER, responses=documented("invalid-request"))
 def list_workflows(
     request: Request,
-    principal: Viewer,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     cursor: Annotated[str | None, Query(max_length=255, description="The last name of the page before")] = None,
 ) -> WorkflowList:
@@ -130,11 +129,10 @@ def register_workflow(
     )
 
 
-@router.get("/workflows/{name}", responses=documented("not-found", "invalid-request"))
+@router.get("/workflows/{name}", dependencies=VIEWER, responses=documented("not-found", "invalid-request"))
 def get_workflow(
     request: Request,
     name: Name,
-    principal: Viewer,
     version: Annotated[int | None, Query(ge=1, lt=2**31)] = None,
 ) -> WorkflowDetail:
     """A workflow with its definition; the newest version, if none is asked for."""

@@ -123,7 +123,7 @@ def _pointer(location: Sequence[Any]) -> str:
 def install(app: FastAPI) -> None:
     """All errors of the app become problems."""
 
-    def answer(request: Request, error: Exception) -> JSONResponse:
+    def answer(_request: Request, error: Exception) -> JSONResponse:
         return problem_of(error).response()
 
     for kind in (Problem, Afu9Error, RequestValidationError, HTTPException, Exception):

@@ -6,15 +6,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from control_center.api.auth import Principal, needs
+from control_center.api.auth import needs
 from control_center.api.problems import documented
 from control_center.api.shapes import _Shape
 from control_center.list_tools import tool_object
 from control_center.progress import iso
 from persistence.pool import run
 
-router = APIRouter(prefix="/api", tags=["servers"])
-Viewer = Annotated[Principal, Depends(needs("viewer"))]
+router = APIRouter(prefix="/api", tags=["servers"], dependencies=[Depends(needs("viewer"))])
 
 
 class ServerHealth(_Shape):
@@ -55,7 +54,7 @@ class ToolList(_Shape):
 
 
 @router.get("/mcp/health", responses=documented())
-def mcp_health(request: Request, principal: Viewer) -> Health:
+def mcp_health(request: Request) -> Health:
     """How the servers were when a worker last looked."""
     servers = [
         ServerHealth(
@@ -73,9 +72,7 @@ def mcp_health(request: Request, principal: Viewer) -> Health:
 
 
 @router.get("/mcp/tools", responses=documented("invalid-request"))
-def list_tools(
-    request: Request, principal: Viewer, server: Annotated[str | None, Query(max_length=255)] = None
-) -> ToolList:
+def list_tools(request: Request, server: Annotated[str | None, Query(max_length=255)] = None) -> ToolList:
     """What the servers offer."""
     rows = run(request.app.state.read_pool, "list_tools", {"server": server})
     tools = [Tool(**tool_object(row)) for row in rows]

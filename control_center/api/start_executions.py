@@ -87,7 +87,7 @@ def start_execution(
 
 @router.post("/executions/batch", status_code=202, responses=FAULTS)
 def start_executions(request: Request, batch: shapes.Batch, principal: Starter) -> shapes.AcceptedBatch:
-    """Starts up to 1,000 executions of one workflow in one transaction, each with an idempotency key of its own if need be."""
+    """Starts up to 1,000 executions of one workflow in one transaction; each may have an idempotency key of its own."""
     keys: set[str] = {"input"}
     keys.update(*({*one.context, *_variables(one.context)} for one in batch.requests))
     target = _target(request, batch.workflow, batch.definition, keys)
