@@ -20,6 +20,8 @@ from persistence.transitions import ReadyStep
 log = logging.getLogger(__name__)
 
 STEP_QUEUE = "steps"
+START_QUEUE = "afu9.start"  # other services' producers push here: workers/start_workflow.py
+QUEUES = (STEP_QUEUE, START_QUEUE)
 STEP_ACTOR = "run_step"
 BATCH = 500
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import redis
 
 from orchestrator.broker import StepBroker
-from orchestrator.push import STEP_QUEUE, push_steps
+from orchestrator.push import QUEUES, push_steps
 from persistence.errors import Afu9Error, Unreachable
 from persistence.pool import Pool, run
 from persistence.settings import Settings
@@ -78,9 +78,10 @@ def _tidy(pool: Pool, broker: StepBroker) -> None:
         known = broker.consumers_known()
         alive = {str(row["id"]) for row in run(pool, "list_workers")}
         for worker_id in known - alive:
-            if returned := broker.give_back(worker_id, STEP_QUEUE):
+            if returned := sum(broker.give_back(worker_id, queue) for queue in QUEUES):
                 log.warning("worker %s is dead: its %d unread messages are back in the queue", worker_id, returned)
-        broker.forget_dead_letters(STEP_QUEUE)
+        for queue in QUEUES:
+            broker.forget_dead_letters(queue)
     except redis.RedisError as error:
         log.debug("redis: the messages of dead workers stay until it answers: %s", error)
 

@@ -135,6 +135,11 @@ def _translated() -> Iterator[None]:
         raise Unreachable(f"PostgreSQL: no connection became free or could be made: {_line(error)}") from error
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedColumn) as error:
         raise SchemaMismatch(f"the database lacks our schema ({_line(error)}): run `afu9 migrate`") from error
+    except (
+        psycopg.errors.NoDataFound,
+        psycopg.errors.ObjectNotInPrerequisiteState,
+    ) as error:  # ours: afu9_start_workflow
+        raise InvalidInput(_line(error)) from error
     except (psycopg.DataError, psycopg.IntegrityError) as error:
         raise InvalidInput(f"PostgreSQL cannot store this: {_line(error)}") from error
     except psycopg.errors.QueryCanceled as error:

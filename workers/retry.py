@@ -59,7 +59,7 @@ class RetryMiddleware(Middleware):
             case SchemaMismatch():
                 self._process.give_up(str(exception))
             case _ if (step := step_of(message)) is None:
-                log.error("message %s names no step: it goes to the dead letters", message.message_id)
+                log.error("message %s goes to the dead letters: %s", message.message_id, self._told(exception))
                 message.fail()
             case _:
                 transition = charge_unexpected(runner.pool, step.step_id, step.attempt + 1, self._told(exception))
