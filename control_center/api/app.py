@@ -14,6 +14,7 @@ from control_center.api import (
     problems,
     read_executions,
     read_servers,
+    reference,
     sign_in,
     start_executions,
 )
@@ -65,7 +66,8 @@ def make_app(settings: Settings, trust: Trust) -> FastAPI:
     async def not_modified(_request: Request, same: read_executions.NotModified) -> Response:
         return Response(status_code=304, headers={"ETag": same.tag})
 
-    for module in (read_executions, start_executions, keep_workflows, read_servers, sign_in, health):
+    for module in (read_executions, start_executions, keep_workflows, read_servers, sign_in, reference, health):
         app.include_router(module.router)
+    problems.describe(app)
     app.add_middleware(Limits, per_second=settings.api_requests_per_second)
     return app

@@ -140,13 +140,13 @@ def get_workflow(
     return WorkflowDetail(**_row(row).model_dump(), definition=json.loads(row["definition"]))
 
 
-@router.post("/workflows/{name}/enable", responses=documented("not-found", "rate-limited"))
+@router.post("/workflows/{name}/enable", responses=documented("not-found", "invalid-request", "rate-limited"))
 def enable_workflow(request: Request, name: Name, principal: Operator) -> WorkflowRow:
     """It may be started again."""
     return _set_enabled(request.app.state.pool, name, True, principal)
 
 
-@router.post("/workflows/{name}/disable", responses=documented("not-found", "rate-limited"))
+@router.post("/workflows/{name}/disable", responses=documented("not-found", "invalid-request", "rate-limited"))
 def disable_workflow(request: Request, name: Name, principal: Operator) -> WorkflowRow:
     """No execution of it is started any more; those that run go on."""
     return _set_enabled(request.app.state.pool, name, False, principal)

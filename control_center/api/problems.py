@@ -136,13 +136,26 @@ def documented(*slugs: str) -> dict[int | str, dict[str, Any]]:
     for slug in (*slugs, "unauthenticated", "forbidden", "foreign-origin", "query-too-broad", "database-away"):
         status, title = PROBLEMS[slug]
         entry = found.setdefault(
-            status, {"description": title, "content": {"application/problem+json": {"schema": SCHEMA}}}
+            status, {"description": title, "content": {"application/problem+json": {"schema": REFERENCE}}}
         )
         if title not in entry["description"]:
             entry["description"] += f"; or: {title.lower()}"
     return found
 
 
+def describe(app: FastAPI) -> None:
+    """Adds the problem to the document's schemas, once for all routes."""
+    made = app.openapi
+
+    def document() -> dict[str, Any]:
+        described = made()
+        described.setdefault("components", {}).setdefault("schemas", {})["Problem"] = SCHEMA
+        return described
+
+    app.openapi = document  # type: ignore[method-assign]
+
+
+REFERENCE = {"$ref": "#/components/schemas/Problem"}
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["type", "title", "status", "detail", "error", "message"],
