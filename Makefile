@@ -6,7 +6,7 @@ RUN := .venv/.run
 DEV := .venv/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test bench conformance clean
+.PHONY: help install demo check test chaos bench conformance clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ check: $(DEV) ## Lint, format, types, and the import direction between floors
 
 test: $(DEV) ## Run all tests on an embedded PostgreSQL and Valkey
 	$(BIN)/python -m pytest
+
+chaos: $(DEV) ## Kill everything for three minutes and compare (CHAOS_EXECUTIONS, CHAOS_MINUTES, CHAOS_SEED)
+	$(BIN)/python -m tests.chaos
 
 bench: $(DEV) ## Measure a hop, a worker's memory, and the MCP client beside the official SDK
 	$(BIN)/python benchmarks/hop.py
