@@ -11,6 +11,16 @@ from pathlib import Path
 from typing import Any
 
 
+def diary_of(folder: Path) -> Diary:
+    """The diary of the processes that work in this folder."""
+    return Diary(folder / "diary.jsonl")
+
+
+def worker_pids(folder: Path) -> dict[str, int]:
+    """The process of each worker that ever began."""
+    return {line["worker_id"]: line["pid"] for line in diary_of(folder).read("worker")}
+
+
 class Diary:
     """A file that many processes append to."""
 

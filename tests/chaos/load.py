@@ -84,7 +84,7 @@ def orders(count: int) -> list[Order]:
     made = []
     for index in range(count):
         name, variant = names[index % len(names)], (index // len(names)) % VARIANTS
-        given = {"n": variant, "seconds": 0.05 + 0.01 * variant}
+        given = {"n": variant, "seconds": 1.5 + 0.05 * variant}  # long enough for a zombie to meet its successor
         request = Request(input=given, context={"repo": {"owner": f"owner-{variant}"}}, title=f"{name}-{variant}")
         made.append((name, request))
     return made

@@ -10,7 +10,7 @@ from orchestrator.submit import Request, Submitter
 from orchestrator.validate import validate
 from persistence.pool import run
 from tests.chaos import oracle
-from tests.chaos.diary import Diary
+from tests.chaos.diary import worker_pids
 from tests.chaos.faults import Post
 from tests.chaos.ground import Arena, Ground
 from tests.chaos.recovery import recoveries
@@ -71,7 +71,7 @@ def _submit(arena: Arena, loss: Loss) -> None:
 
 def _kill_the_busier(arena: Arena, fleet: Supervisor) -> int:
     """kill -9 of the worker that holds most; how many steps it held."""
-    pids = {line["worker_id"]: line["pid"] for line in Diary(arena.folder / "diary.jsonl").read("worker")}
+    pids = worker_pids(arena.folder)
     busiest = arena.rows(HELD)[0]
     assert fleet.send(pids[busiest["worker_id"]], signal.SIGKILL)
     return int(busiest["steps"])

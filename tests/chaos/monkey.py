@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import psycopg
 import redis
 
+from tests.chaos.diary import worker_pids
 from tests.chaos.faults import chance, later
 from tests.chaos.ground import Arena, Ground
 from tests.chaos.supervise import Supervisor
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 CONNECTIONS = """
 SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() ORDER BY pid
 """
+SLOW = "SELECT DISTINCT worker_id::text FROM workflow_steps WHERE status = 'running' AND tool = 'chaos.look'"
 BACK = 30.0  # seconds for a killed server to answer again
 
 
@@ -122,8 +124,12 @@ class Monkey:
         return "connections cut by half"
 
     def make_zombie(self) -> str | None:
-        """SIGSTOP for longer than the lease, then SIGCONT."""
-        pid = self._supervisor.pick("worker", self._random)
+        """SIGSTOP for longer than the lease, then SIGCONT; best one that holds a slow step, whose next attempt it meets."""
+        pids = worker_pids(self._arena.folder)
+        holders = {pids.get(row["worker_id"]) for row in self._arena.rows(SLOW)}
+        living = self._supervisor.pids("worker")
+        slow = [pid for pid in living if pid in holders]
+        pid = self._random.choice(slow or living) if living else None
         if pid is None or not self._supervisor.send(pid, signal.SIGSTOP):
             return None
         asleep = self._arena.settings.lease_seconds + self._random.uniform(1.0, 2.5)

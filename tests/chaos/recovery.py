@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.chaos.diary import Diary
+from tests.chaos.diary import worker_pids
 from tests.chaos.ground import Arena
 from tests.chaos.supervise import End
 
@@ -37,7 +37,7 @@ class Recoveries:
 
 
 def recoveries(arena: Arena, ends: Sequence[End]) -> Recoveries:
-    pids = {line["worker_id"]: line["pid"] for line in Diary(arena.folder / "diary.jsonl").read("worker")}
+    pids = worker_pids(arena.folder)
     found, alive = [], 0
     for row in arena.rows(LOST):
         ended = [end.at for end in ends if end.pid == pids.get(row["worker_id"]) and end.at <= row["lost_at"]]

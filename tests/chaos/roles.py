@@ -17,7 +17,7 @@ import workers.serve  # noqa: F401  # imported once by the fork server, so that 
 from control_center.cli import invoke
 from persistence import pool
 from persistence.settings import Settings
-from tests.chaos.diary import Diary
+from tests.chaos.diary import Diary, diary_of
 from tests.chaos.faults import Fate, Post, arm
 from workers.process import WorkerProcess
 
@@ -34,10 +34,6 @@ class Part:
     fate: Fate | None
     post: Post
 
-    @property
-    def diary(self) -> Diary:
-        return Diary(self.folder / "diary.jsonl")
-
 
 def play(part: Part) -> None:
     """The whole life of the process. Ends when told to, or when the process that started it is gone."""
@@ -45,8 +41,9 @@ def play(part: Part) -> None:
     os.environ.update(part.environment)
     _redirect(part.folder / f"{part.number}-{part.role}.log")
     pool.CONNECTION["application_name"] = part.role
-    _sign_connections(part.diary)
-    arm(part.fate, part.post, part.seed, part.diary)
+    diary = diary_of(part.folder)
+    _sign_connections(diary)
+    arm(part.fate, part.post, part.seed, diary)
     sys.exit(invoke([part.role, "--parent", str(os.getppid())]))
 
 

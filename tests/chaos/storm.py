@@ -6,10 +6,11 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from orchestrator.submit import Submitter
 from tests.chaos import load, oracle
-from tests.chaos.diary import Diary
+from tests.chaos.diary import diary_of
 from tests.chaos.faults import Post, draw_fate
 from tests.chaos.ground import Arena, Ground, catalogue_is_stored
 from tests.chaos.monkey import Monkey, Timetable
@@ -44,7 +45,7 @@ class Storm:
 
 def twin(ground: Ground, name: str, count: int) -> Mapping[str, Counter[str]]:
     """The outcome of each title, from a fleet that nobody harmed."""
-    with ground.arena(name) as arena:
+    with ground.arena(name, threads=32) as arena:
         fleet = Supervisor(arena, {"worker": 1, "orchestrator": 1}, name, post=Post())
         fleet.start()
         try:
@@ -97,6 +98,11 @@ def _feed(arena: Arena, storm: Storm) -> None:
         load.submit(silent if number % 8 == 7 else ringing, batch)
 
 
+def refused(folder: Path) -> int:
+    """From the workers' logs: without any, a storm has not tried the fence."""
+    return sum(path.read_text(errors="replace").count("is no longer ours") for path in folder.glob("*-worker.log"))
+
+
 def _running(arena: Arena) -> int:
     return int(arena.rows(RUNNING)[0]["running"])
 
@@ -118,7 +124,7 @@ def _report(ground: Ground, arena: Arena, storm: Storm, fleet: Supervisor, monke
         "steps", int(arena.rows("SELECT count(*) AS n FROM workflow_steps")[0]["n"]), storm.executions * load.STEPS
     )
     report.at_least("process deaths (kill -9)", fleet.deaths(), storm.deaths)
-    fates = Diary(arena.folder / "diary.jsonl").read("fate")
+    fates = diary_of(arena.folder).read("fate")
     report.figures["  at a seam of the engine"] = len(fates)
     report.figures["  seams"] = len({(line["point"], line["moment"]) for line in fates})
     report.figures["  from outside"] = monkey.done["killed from outside"]
@@ -126,6 +132,7 @@ def _report(ground: Ground, arena: Arena, storm: Storm, fleet: Supervisor, monke
     report.at_least("Valkey restarts", monkey.done["valkey restarts"], table.valkey_restarts)
     report.at_least("PostgreSQL restarts", monkey.done["postgresql restarts"], table.postgres_restarts)
     report.at_least("zombies", monkey.done["zombies"], min(table.zombies, 1))
+    report.at_least("late results that the fence refused", refused(arena.folder), min(table.zombies, 1))
     report.figures["times half of the connections were cut"] = monkey.done["connections cut by half"]
     totals = arena.rows(TOTALS)[0]
     report.figures |= {f"attempts {name}" if name != "attempts" else name: n for name, n in totals.items()}
