@@ -1,4 +1,4 @@
--- The audit: every change of a step's status or attempt, with the name of the connection that made it. It knows nothing
+-- The audit: every change of a step's status, attempt or result, with the name of the connection that made it. It knows nothing
 -- of the engine's own fence, and the engine knows nothing of it.
 
 CREATE TABLE chaos_transitions (
@@ -25,5 +25,6 @@ BEGIN
 END $$;
 
 CREATE TRIGGER chaos_watch AFTER UPDATE ON workflow_steps FOR EACH ROW
-  WHEN (OLD.status IS DISTINCT FROM NEW.status OR OLD.attempt IS DISTINCT FROM NEW.attempt OR OLD.output IS DISTINCT FROM NEW.output)
+  WHEN (OLD.status <> NEW.status OR OLD.attempt <> NEW.attempt OR OLD.output IS DISTINCT FROM NEW.output
+        OR OLD.completed_at IS DISTINCT FROM NEW.completed_at)
   EXECUTE FUNCTION chaos_note();
