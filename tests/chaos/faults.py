@@ -36,7 +36,9 @@ POINTS = {
         "charge_step": 3,
         "get_definition": 3,
         "renew_lease": 6,
+        "claim_again": 1,
         "claim_refresh": 1,
+        "take_steps": 3,
         "push": 20,
         "call": 30,
     },
@@ -46,6 +48,7 @@ POINTS = {
         "reap_steps": 10,
         "expire_executions": 10,
         "bury_workers": 10,
+        "redispatch_steps": 1,
         "push": 3,
     },
 }

@@ -124,7 +124,9 @@ class Monkey:
         return "connections cut by half"
 
     def make_zombie(self) -> str | None:
-        """SIGSTOP for longer than the lease, then SIGCONT; best one that holds a slow step, whose next attempt it meets."""
+        """SIGSTOP for longer than the lease, then SIGCONT; best one that holds a slow step, whose next attempt it meets.
+
+        Some sleep so long that their own watchdog ends them when they wake."""
         pids = worker_pids(self._arena.folder)
         holders = {pids.get(row["worker_id"]) for row in self._arena.rows(SLOW)}
         living = self._supervisor.pids("worker")
@@ -132,7 +134,7 @@ class Monkey:
         pid = self._random.choice(slow or living) if living else None
         if pid is None or not self._supervisor.send(pid, signal.SIGSTOP):
             return None
-        asleep = self._arena.settings.lease_seconds + self._random.uniform(1.0, 2.5)
+        asleep = self._arena.settings.lease_seconds + self._random.uniform(0.9, 2.2)
         later(asleep, self._supervisor.send, pid, signal.SIGCONT)
         return "zombies"
 

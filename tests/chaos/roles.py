@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orchestrator.__main__  # noqa: F401  # as below
 import workers.serve  # noqa: F401  # imported once by the fork server, so that a start costs a fork
@@ -57,8 +58,8 @@ def _redirect(path: Path) -> None:
 def _sign_connections(diary: Diary) -> None:
     begin = WorkerProcess.__init__
 
-    def signed(self: WorkerProcess, settings: Settings) -> None:
-        begin(self, settings)
+    def signed(self: WorkerProcess, settings: Settings, **options: Any) -> None:
+        begin(self, settings, **options)
         pool.CONNECTION["application_name"] = str(self.worker_id)
         diary.write("worker", worker_id=str(self.worker_id))
 
