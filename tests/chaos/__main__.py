@@ -34,7 +34,7 @@ def timetable(minutes: float) -> Timetable:
         valkey_restarts=round(3 * times),
         postgres_restarts=round(3 * times),
         cuts=round(6 * times),
-        zombies=round(10 * times),
+        zombies=round(14 * times),
         kills=round(15 * times),
     )
 
@@ -43,7 +43,7 @@ def main() -> int:
     executions = int(os.environ.get("CHAOS_EXECUTIONS", "1000"))
     minutes = float(os.environ.get("CHAOS_MINUTES", "3"))
     seed = int(os.environ.get("CHAOS_SEED") or secrets.randbelow(1_000_000))
-    storm = Storm(executions, seed, timetable(minutes), deaths=100)
+    storm = Storm(executions, seed, timetable(minutes), deaths=100, refusals=1)
     scenarios: list[Callable[[Ground], Report]] = [
         lambda ground: run_storm(ground, storm),
         lambda ground: run_side_effects(ground, Kills(300, seed, seconds=240)),

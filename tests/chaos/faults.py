@@ -56,12 +56,14 @@ POINTS = {
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """When a process kills itself. `within`: how many seconds after the beginning `during` may be."""
+    """When a process kills itself. `within`: how many seconds after the beginning `during` may be. `age`: seconds after
+    which it dies anyway, at a point that nobody chose; for points that are seldom passed."""
 
     point: str
     moment: str
     passing: int
     within: tuple[float, float] = (0.0, 0.004)
+    age: float | None = None
 
 
 def chance(seed: str) -> Random:
@@ -74,7 +76,7 @@ def draw_fate(role: str, seed: str) -> Fate:
     random = chance(seed)
     point, latest = random.choice(list(POINTS[role].items()))
     within = (0.0, 0.03) if point == "call" else (0.0, 0.004)
-    return Fate(point, random.choice(MOMENTS), random.randint(1, latest), within)
+    return Fate(point, random.choice(MOMENTS), random.randint(1, latest), within, age=random.uniform(6, 14))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,8 @@ class Doom:
         self._diary = diary
         self._lock = threading.Lock()
         self._passings = 0
+        if fate is not None and fate.age is not None:
+            later(fate.age, self._die, "age", "after")
 
     @contextmanager
     def passing(self, point: str) -> Iterator[None]:
@@ -105,20 +109,20 @@ class Doom:
             yield
             return
         if fate.moment == "before":
-            self._die(fate)
+            self._die(point, "before")
         if fate.moment == "during":
-            later(self._random.uniform(*fate.within), self._die, fate)
+            later(self._random.uniform(*fate.within), self._die, point, "during")
         yield
         if fate.moment == "after":
-            self._die(fate)
+            self._die(point, "after")
 
     def _is_due(self, passing: int) -> bool:
         with self._lock:
             self._passings += 1
             return self._passings == passing
 
-    def _die(self, fate: Fate) -> None:
-        self._diary.write("fate", point=fate.point, moment=fate.moment)
+    def _die(self, point: str, moment: str) -> None:
+        self._diary.write("fate", point=point, moment=moment)
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -56,6 +56,7 @@ class Monkey:
         self._stopping = threading.Event()
         self._plan = sorted(self._drawn(timetable), key=lambda entry: entry[0])
         self._thread = threading.Thread(target=self._run, name="monkey", daemon=True)
+        self._asleep: set[int] = set()
         self.done: Counter[str] = Counter()
         self.finished = threading.Event()
 
@@ -129,14 +130,19 @@ class Monkey:
         Some sleep so long that their own watchdog ends them when they wake."""
         pids = worker_pids(self._arena.folder)
         holders = {pids.get(row["worker_id"]) for row in self._arena.rows(SLOW)}
-        living = self._supervisor.pids("worker")
+        living = [pid for pid in self._supervisor.pids("worker") if pid not in self._asleep]
         slow = [pid for pid in living if pid in holders]
         pid = self._random.choice(slow or living) if living else None
         if pid is None or not self._supervisor.send(pid, signal.SIGSTOP):
             return None
         asleep = self._arena.settings.lease_seconds + self._random.uniform(0.9, 2.2)
-        later(asleep, self._supervisor.send, pid, signal.SIGCONT)
+        self._asleep.add(pid)
+        later(asleep, self._wake, pid)
         return "zombies"
+
+    def _wake(self, pid: int) -> None:
+        self._supervisor.send(pid, signal.SIGCONT)
+        self._asleep.discard(pid)
 
     def kill(self) -> str | None:
         role = self._random.choice(["worker", "worker", "worker", "orchestrator"])

@@ -40,6 +40,7 @@ class Storm:
     seed: int
     timetable: Timetable
     deaths: int
+    refusals: int = 0
     settle_seconds: float = 180.0  # for the end of what the storm left behind
 
 
@@ -128,11 +129,13 @@ def _report(ground: Ground, arena: Arena, storm: Storm, fleet: Supervisor, monke
     report.figures["  at a seam of the engine"] = len(fates)
     report.figures["  seams"] = len({(line["point"], line["moment"]) for line in fates})
     report.figures["  from outside"] = monkey.done["killed from outside"]
+    itself = Counter(end.code for end in fleet.ends if end.code is not None and not end.killed)
+    report.figures["processes that ended by themselves"] = ", ".join(f"{n} with {code}" for code, n in itself.items())
     report.at_least("FLUSHALL", monkey.done["FLUSHALL"], table.flushes)
     report.at_least("Valkey restarts", monkey.done["valkey restarts"], table.valkey_restarts)
     report.at_least("PostgreSQL restarts", monkey.done["postgresql restarts"], table.postgres_restarts)
     report.at_least("zombies", monkey.done["zombies"], min(table.zombies, 1))
-    report.at_least("late results that the fence refused", refused(arena.folder), min(table.zombies, 1))
+    report.at_least("late results that the fence refused", refused(arena.folder), storm.refusals)
     report.figures["times half of the connections were cut"] = monkey.done["connections cut by half"]
     totals = arena.rows(TOTALS)[0]
     report.figures |= {f"attempts {name}" if name != "attempts" else name: n for name, n in totals.items()}
