@@ -41,6 +41,7 @@ class Storm:
     timetable: Timetable
     deaths: int
     refusals: int = 0
+    post: Post = POST
     settle_seconds: float = 180.0  # for the end of what the storm left behind
 
 
@@ -65,7 +66,7 @@ def run_storm(ground: Ground, storm: Storm) -> Report:
     called_before = sum(ground.tool_counts()["calls"].values())
     with ground.arena("storm", tools_ttl_seconds=2) as arena:
         begin = time.monotonic()
-        fleet = Supervisor(arena, ROLES, str(storm.seed), fate=draw_fate, post=POST)
+        fleet = Supervisor(arena, ROLES, str(storm.seed), fate=draw_fate, post=storm.post)
         monkey = Monkey(ground, arena, fleet, storm.timetable, f"{storm.seed}/monkey")
         try:
             fleet.start()

@@ -12,6 +12,6 @@ from tests.chaos.lost_worker import Loss, run_lost_worker
 def test_the_steps_of_a_killed_worker_run_again_within_two_leases() -> None:
     """60 long steps on two workers."""
     with open_ground() as ground:
-        report = run_lost_worker(ground, Loss(60, threads=64, lease_seconds=2, call_seconds=7))
+        report = run_lost_worker(ground, Loss(60, threads=64, lease_seconds=2, call_seconds=6))
     print(report.text())
     assert report.good, report.text()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.faults import Post
 from tests.chaos.ground import open_ground
 from tests.chaos.monkey import Timetable
 from tests.chaos.storm import Storm, run_storm
@@ -23,6 +24,7 @@ SHORTER = Storm(
     seed=2,
     timetable=Timetable(5, flushes=1, valkey_restarts=1, postgres_restarts=1, cuts=1, zombies=1, kills=2),
     deaths=3,
+    post=Post(dropped=0.005, doubled=0.1, late=0.05),  # each dropped message costs ten seconds
 )
 
 
