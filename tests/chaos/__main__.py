@@ -32,6 +32,7 @@ def timetable(minutes: float) -> Timetable:
         seconds,
         flushes=round(5 * times),
         valkey_restarts=round(3 * times),
+        valkey_stalls=round(2 * times),
         postgres_restarts=round(3 * times),
         cuts=round(6 * times),
         zombies=round(14 * times),

@@ -113,7 +113,11 @@ class Ground:
             **chosen,
         )
         config = mcp_config(folder, chaos={"url": self.tools_url, "protocol": "legacy"})
-        told = environment(settings, config) | {"AFU9_MAX_LOST": str(MOST_LOST), "AFU9_LOG_LEVEL": "WARNING"}
+        told = environment(settings, config) | {
+            "AFU9_MAX_LOST": str(MOST_LOST),
+            "AFU9_DIRECT_SECONDS": "1",
+            "AFU9_LOG_LEVEL": "WARNING",
+        }
         broker = StepBroker(settings.redis_url, namespace=name)
         arena = Arena(settings, told, folder, open_pool(dsn), broker)
         try:

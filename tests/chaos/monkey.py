@@ -39,6 +39,7 @@ class Timetable:
     seconds: float
     flushes: int
     valkey_restarts: int
+    valkey_stalls: int
     postgres_restarts: int
     cuts: int
     zombies: int
@@ -72,6 +73,7 @@ class Monkey:
         wanted: list[tuple[int, Callable[[], str | None]]] = [
             (table.flushes, self.flush),
             (table.valkey_restarts, self.restart_valkey),
+            (table.valkey_stalls, self.stall_valkey),
             (table.postgres_restarts, self.restart_postgres),
             (table.cuts, self.cut_connections),
             (table.zombies, self.make_zombie),
@@ -102,6 +104,18 @@ class Monkey:
     def restart_valkey(self) -> str | None:
         """kill -9; its keeper starts it again."""
         return self._restart("valkey", signal.SIGKILL, self._arena.valkey().ping)
+
+    def stall_valkey(self) -> str | None:
+        """It hears everything and answers nothing, for longer than a client waits."""
+        pid = self._ground.pid("valkey")
+        if pid is None:
+            return None
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            self._stopping.wait(self._random.uniform(4.5, 6.0))
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        return "valkey stalls"
 
     def restart_postgres(self) -> str | None:
         """A fast shutdown, an immediate one, or kill -9 of the postmaster."""

@@ -100,9 +100,9 @@ def _feed(arena: Arena, storm: Storm) -> None:
         load.submit(silent if number % 8 == 7 else ringing, batch)
 
 
-def refused(folder: Path) -> int:
-    """From the workers' logs: without any, a storm has not tried the fence."""
-    return sum(path.read_text(errors="replace").count("is no longer ours") for path in folder.glob("*-worker.log"))
+def said(folder: Path, words: str) -> int:
+    """How often the workers' logs say this: a storm in which the fence refused nothing has not tried it."""
+    return sum(path.read_text(errors="replace").count(words) for path in folder.glob("*-worker.log"))
 
 
 def _running(arena: Arena) -> int:
@@ -134,9 +134,11 @@ def _report(ground: Ground, arena: Arena, storm: Storm, fleet: Supervisor, monke
     report.figures["processes that ended by themselves"] = ", ".join(f"{n} with {code}" for code, n in itself.items())
     report.at_least("FLUSHALL", monkey.done["FLUSHALL"], table.flushes)
     report.at_least("Valkey restarts", monkey.done["valkey restarts"], table.valkey_restarts)
+    report.at_least("Valkey stalls", monkey.done["valkey stalls"], table.valkey_stalls)
     report.at_least("PostgreSQL restarts", monkey.done["postgresql restarts"], table.postgres_restarts)
     report.at_least("zombies", monkey.done["zombies"], min(table.zombies, 1))
-    report.at_least("late results that the fence refused", refused(arena.folder), storm.refusals)
+    report.at_least("late results that the fence refused", said(arena.folder, "is no longer ours"), storm.refusals)
+    report.figures["workers that went on without Redis"] = said(arena.folder, "taken from PostgreSQL")
     report.figures["times half of the connections were cut"] = monkey.done["connections cut by half"]
     totals = arena.rows(TOTALS)[0]
     report.figures |= {f"attempts {name}" if name != "attempts" else name: n for name, n in totals.items()}

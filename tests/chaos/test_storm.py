@@ -16,13 +16,17 @@ SYSTEM_15 = Path("/usr/lib/postgresql/15/bin")
 SHORT = Storm(
     executions=90,
     seed=1,
-    timetable=Timetable(10, flushes=1, valkey_restarts=1, postgres_restarts=1, cuts=2, zombies=2, kills=3),
+    timetable=Timetable(
+        10, flushes=1, valkey_restarts=1, valkey_stalls=0, postgres_restarts=1, cuts=2, zombies=2, kills=3
+    ),
     deaths=5,
 )
 SHORTER = Storm(
     executions=48,
     seed=2,
-    timetable=Timetable(5, flushes=1, valkey_restarts=1, postgres_restarts=1, cuts=1, zombies=1, kills=2),
+    timetable=Timetable(
+        5, flushes=1, valkey_restarts=1, valkey_stalls=0, postgres_restarts=1, cuts=1, zombies=1, kills=2
+    ),
     deaths=3,
     post=Post(dropped=0.005, doubled=0.1, late=0.05),  # each dropped message costs ten seconds
 )
