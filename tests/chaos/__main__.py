@@ -44,7 +44,7 @@ def main() -> int:
     executions = int(os.environ.get("CHAOS_EXECUTIONS", "1000"))
     minutes = float(os.environ.get("CHAOS_MINUTES", "3"))
     seed = int(os.environ.get("CHAOS_SEED") or secrets.randbelow(1_000_000))
-    storm = Storm(executions, seed, timetable(minutes), deaths=100, refusals=1)
+    storm = Storm(executions, seed, timetable(minutes), deaths=round(100 * min(minutes / 3, 1)), refusals=1)
     scenarios: list[Callable[[Ground], Report]] = [
         lambda ground: run_storm(ground, storm),
         lambda ground: run_side_effects(ground, Kills(300, seed, seconds=240)),

@@ -18,7 +18,7 @@ import psycopg
 import redis
 
 from tests.chaos.diary import worker_pids
-from tests.chaos.faults import chance, later
+from tests.chaos.fate import chance, later
 from tests.chaos.ground import Arena, Ground
 from tests.chaos.supervise import Supervisor
 from tests.fleet import wait_until

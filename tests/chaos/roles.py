@@ -19,7 +19,8 @@ from control_center.cli import invoke
 from persistence import pool
 from persistence.settings import Settings
 from tests.chaos.diary import Diary, diary_of
-from tests.chaos.faults import Fate, Post, arm
+from tests.chaos.fate import Fate
+from tests.chaos.faults import Post, arm
 from workers.process import WorkerProcess
 
 
@@ -35,12 +36,16 @@ class Part:
     fate: Fate | None
     post: Post
 
+    @property
+    def name(self) -> str:
+        return f"{self.number}-{self.role}"
+
 
 def play(part: Part) -> None:
     """The whole life of the process. Ends when told to, or when the process that started it is gone."""
     os.environ.clear()
     os.environ.update(part.environment)
-    _redirect(part.folder / f"{part.number}-{part.role}.log")
+    _redirect(part.folder / f"{part.name}.log")
     pool.CONNECTION["application_name"] = part.role
     diary = diary_of(part.folder)
     _sign_connections(diary)

@@ -14,7 +14,8 @@ from typing import Any
 from orchestrator.submit import Request, Submitter
 from orchestrator.validate import validate
 from tests.chaos import oracle
-from tests.chaos.faults import Fate, Post, chance
+from tests.chaos.fate import Fate, chance
+from tests.chaos.faults import Post
 from tests.chaos.ground import Arena, Ground, catalogue_is_stored
 from tests.chaos.recovery import recoveries
 from tests.chaos.report import Report

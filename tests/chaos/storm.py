@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.submit import Submitter
 from tests.chaos import load, oracle
 from tests.chaos.diary import diary_of
-from tests.chaos.faults import Post, draw_fate
+from tests.chaos.fate import draw_fate
+from tests.chaos.faults import Post
 from tests.chaos.ground import Arena, Ground, catalogue_is_stored
 from tests.chaos.monkey import Monkey, Timetable
 from tests.chaos.recovery import recoveries
 from tests.chaos.report import Report
-from tests.chaos.supervise import Supervisor
+from tests.chaos.supervise import End, Supervisor
 from tests.fleet import wait_until
 
 POST = Post(dropped=0.02, doubled=0.1, late=0.05)
@@ -86,6 +87,7 @@ def run_storm(ground: Ground, storm: Storm) -> Report:
         report.figures["seconds"] = elapsed
         report.wrong |= oracle.violations(arena)
         report.wrong["unlike the calm run"] = oracle.differences(expected, oracle.outcomes(arena))
+        report.wrong["processes that crashed"] = crashed(fleet.ends)
         report.wrong["roles that did not stop when asked"] = [code for code in codes if code not in (0, None, -9)]
         return report
 
@@ -103,6 +105,14 @@ def _feed(arena: Arena, storm: Storm) -> None:
 def said(folder: Path, words: str) -> int:
     """How often the workers' logs say this: a storm in which the fence refused nothing has not tried it."""
     return sum(path.read_text(errors="replace").count(words) for path in folder.glob("*-worker.log"))
+
+
+def crashed(ends: Sequence[End]) -> list[str]:
+    """Processes that ended as no process should. A hang's traceback may crash while it is written (faulthandler reads
+    the frames of running threads); such a process was to end anyway."""
+    expected = (None, 0, 1, 6, -9)  # 1: the watchdog, 6: PostgreSQL was away at the start
+    odd = [end for end in ends if end.code not in expected]
+    return [f"{end.log.stem} with {end.code}" for end in odd if "Timeout (" not in end.log.read_text(errors="replace")]
 
 
 def _running(arena: Arena) -> int:

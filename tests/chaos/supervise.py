@@ -15,9 +15,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.context import ForkServerProcess
+from pathlib import Path
 from random import Random
 
-from tests.chaos.faults import Fate, Post
+from tests.chaos.fate import Fate
+from tests.chaos.faults import Post
 from tests.chaos.ground import Arena
 from tests.chaos.roles import Part, play
 
@@ -39,6 +41,7 @@ class End:
     pid: int
     role: str
     code: int | None  # None: it was only stopped
+    log: Path
 
     @property
     def killed(self) -> bool:
@@ -90,7 +93,7 @@ class Supervisor:
             if pid not in self._living or self._living[pid][1].exitcode is not None:
                 return False
             if number == signal.SIGSTOP:
-                self.ends.append(End(time.time(), pid, self._living[pid][0], None))
+                self.ends.append(self._ended(time.time(), pid, None))
             os.kill(pid, number)
             return True
 
@@ -111,6 +114,10 @@ class Supervisor:
                 process.join()
         return Counter(process.exitcode for process in processes)
 
+    def _ended(self, at: float, pid: int, code: int | None) -> End:
+        role, process = self._living[pid]
+        return End(at, pid, role, code, self._arena.folder / f"{process.name}.log")
+
     def _signal(self, process: ForkServerProcess, number: signal.Signals) -> None:
         if process.exitcode is None and process.pid is not None:
             os.kill(process.pid, number)
@@ -121,7 +128,7 @@ class Supervisor:
             seed = f"{self._seed}/{role}/{self._number}"
             fate = self._fate(role, seed) if self._fate else None
             part = Part(role, self._number, self._arena.environment, self._arena.folder, seed, fate, self._post)
-            process = FORKS.Process(target=play, args=(part,), name=f"{role}-{self._number}")
+            process = FORKS.Process(target=play, args=(part,), name=part.name)
             process.start()
             assert process.pid is not None
             self._living[process.pid] = (role, process)
@@ -143,7 +150,7 @@ class Supervisor:
         for pid, (role, process) in list(self._living.items()):
             if process.exitcode is None:
                 continue
-            end = End(now, pid, role, process.exitcode)
+            end = self._ended(now, pid, process.exitcode)
             self.ends.append(end)
             self._due.append((now if end.killed else now + AGAIN, role))
             del self._living[pid]
