@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     direct_seconds: float = Field(5, validation_alias="AFU9_DIRECT_SECONDS", ge=0, le=86_400)
     drain_seconds: Seconds = Field(25, validation_alias="AFU9_DRAIN_SECONDS")
     max_lost: int = Field(3, validation_alias="AFU9_MAX_LOST", ge=1, le=100)
+    metrics_host: str = Field("127.0.0.1", validation_alias="AFU9_METRICS_HOST", min_length=1)
+    metrics_port: int = Field(0, validation_alias="AFU9_METRICS_PORT", ge=0, le=65_535)
     log_level: str = Field("INFO", validation_alias="AFU9_LOG_LEVEL", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
     @classmethod
