@@ -186,7 +186,7 @@ def scrape(port: int) -> dict[str, float]:
 def served(settings: Settings) -> Iterator[int]:
     """The metrics, measured every 50 ms; their port."""
     port = free_port()
-    with open_pool(settings.database_dsn, timeout=0.5) as pool:
+    with open_pool(settings.database_dsn) as pool:
         measure = Measure(pool, settings.model_copy(update={"metrics_port": port}), every=0.05)
         measure.start()
         yield port
@@ -218,6 +218,7 @@ def test_figures_go_stale_visibly_while_postgresql_is_away(
 ) -> None:
     """They stay, their time stands still, and both move again afterwards."""
     wait_until(lambda: len(scrape(served)) == 3, 5, "the first measurement")
+    good = scrape(served)
     name = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
     away = psycopg.conninfo.make_conninfo(dsn, dbname="postgres")
     with psycopg.connect(away, autocommit=True) as connection:
@@ -225,6 +226,7 @@ def test_figures_go_stale_visibly_while_postgresql_is_away(
         connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
         wait_until(lambda: "metrics stay as they were" in caplog.text, 20, "the failure of a measurement")
         before = scrape(served)
+        assert before["afu9_measured_at_seconds"] >= good["afu9_measured_at_seconds"]
         caplog.clear()
         wait_until(lambda: "metrics stay as they were" in caplog.text, 20, "another failure")
         assert scrape(served) == before
