@@ -27,9 +27,7 @@ COMMANDS = {
     "worker": ["-m", "control_center", "worker"],
     "dramatiq": ["-m", "dramatiq", "workers.main", "--processes", "1", "--threads", "2"],
 }
-# workers/process.py has still to call require_schema
-NOT_YET = pytest.mark.xfail(strict=False, reason="a worker does not ask for its schema yet")
-ROLES = [pytest.param(name, marks=NOT_YET if name in ("worker", "dramatiq") else ()) for name in COMMANDS]
+ROLES = list(COMMANDS)
 
 
 def start(settings: Settings, *arguments: str) -> subprocess.Popen[str]:
