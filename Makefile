@@ -6,7 +6,7 @@ RUN := .venv/.run
 DEV := .venv/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test bench conformance clean
+.PHONY: help install demo check audit test chaos bench conformance clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,14 +26,23 @@ $(DEV): $(RUN)
 demo: $(RUN) ## Run the example workflow on real parts, from nothing
 	$(BIN)/python examples/demo.py
 
-check: $(DEV) ## Lint, format, types, and the import direction between floors
+check: $(DEV) ## Lint, format, types, the import direction between floors, and whether the packages fit together
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m pip check
+
+audit: $(DEV) ## Ask the package index for known vulnerabilities of what is pinned (needs its data)
+	@$(BIN)/pip-audit -r constraints.txt --no-deps --disable-pip --strict --progress-spinner off || \
+	  { echo "audit: vulnerable packages are listed above; if a package was \"not found on PyPI\" or the index did not answer," \
+	         "its vulnerability data cannot be reached from here and NOTHING was audited" >&2; exit 1; }
 
 test: $(DEV) ## Run all tests on an embedded PostgreSQL and Valkey
 	$(BIN)/python -m pytest
+
+chaos: $(DEV) ## Kill everything for three minutes and compare (CHAOS_EXECUTIONS, CHAOS_MINUTES, CHAOS_SEED)
+	$(BIN)/python -m tests.chaos
 
 bench: $(DEV) ## Measure a hop, a worker's memory, and the MCP client beside the official SDK
 	$(BIN)/python benchmarks/hop.py

@@ -17,7 +17,7 @@ import click
 
 from persistence.embedded import find_running, open_embedded
 from persistence.errors import InvalidInput, Unreachable
-from persistence.migrate import migrate, pending
+from persistence.migrate import migrate, require_schema
 from persistence.settings import Settings
 
 Origin = Literal["configured", "attached", "embedded"]
@@ -41,7 +41,7 @@ def open_services(settings: Settings, *, start: bool = True, patient: bool = Tru
         if not (settings.database_dsn and settings.redis_url):
             missing = "REDIS_URL" if settings.database_dsn else "DATABASE_URL (or DATABASE_HOST)"
             raise InvalidInput(f"only half of the services is configured: set {missing} too, or neither")
-        _check_schema(settings.database_dsn)
+        require_schema(settings.database_dsn)
         yield Services(settings, "configured")
         return
     state_dir = settings.state_dir
@@ -69,12 +69,6 @@ def open_services(settings: Settings, *, start: bool = True, patient: bool = Tru
 
 def _used(state_dir: Path) -> bool:
     return (state_dir / "pg").exists() or (state_dir / "owner.lock").exists()
-
-
-def _check_schema(dsn: str) -> None:
-    if missing := pending(dsn):
-        names = ", ".join(migration.name for migration in missing)
-        raise Unreachable(f"the database lacks schema changes ({names}): run `afu9 migrate`")
 
 
 @contextmanager

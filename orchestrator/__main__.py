@@ -8,8 +8,10 @@ import sys
 import threading
 
 from orchestrator.broker import StepBroker
+from orchestrator.measure import Measure
 from orchestrator.recover import Recovery
 from persistence.errors import Afu9Error, InvalidInput
+from persistence.migrate import require_schema
 from persistence.pool import open_pool
 from persistence.settings import Settings
 
@@ -18,15 +20,18 @@ def orchestrate(settings: Settings, stopping: threading.Event) -> None:
     """Runs the recovery loops until `stopping` is set. Any number of orchestrators may run."""
     if not settings.redis_url:
         raise InvalidInput("no Redis is configured: set REDIS_URL, or use `afu9 dev`")
-    pool = open_pool(settings.database_dsn)
-    broker = StepBroker(settings.redis_url, namespace=settings.namespace)
-    recovery = Recovery(pool, broker, settings)
-    recovery.start()
-    logging.getLogger(__name__).info("orchestrator: dispatching and reaping")
-    stopping.wait()
-    recovery.stop()
-    broker.close()
-    pool.close()
+    with open_pool(settings.database_dsn) as pool:
+        require_schema(settings.database_dsn)
+        measure = Measure(pool, settings)
+        measure.start()
+        broker = StepBroker(settings.redis_url, namespace=settings.namespace)
+        recovery = Recovery(pool, broker, settings)
+        recovery.start()
+        logging.getLogger(__name__).info("orchestrator: dispatching and reaping")
+        stopping.wait()
+        recovery.stop()
+        measure.stop()
+        broker.close()
 
 
 def main() -> int:

@@ -1,20 +1,24 @@
 """Expressions over a scope, evaluated by CEL.
 
-Compiled when first used, once per text; a compiled expression may be used by any number of threads. CEL's own limits
-bound every evaluation (depth of the text, number of iterations). The depth of a value is checked here, because CEL
-copies values by recursion and one nested a hundred thousand times ends the process.
+Compiled when first used, once per text; a compiled expression may be used by any number of threads. CEL limits the
+depth of the text and the number of iterations; bound_work reckons what an evaluation may take before it starts. The
+depth of a value is checked here, because CEL copies values by recursion and one nested a hundred thousand times ends
+the process.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
 from cel_expr_python import cel  # type: ignore[import-untyped]  # its stubs lack the py.typed marker
 
+from orchestrator.bound_work import NODE, Bound, TooMuch, check_work
+from orchestrator.cel_tree import Node, read_tree
 from orchestrator.describe import shown
 from orchestrator.paths import EvaluationError, Path, PathNotFound, resolve
 from orchestrator.rewrite import Rewritten, rewrite, source_position
@@ -43,7 +47,7 @@ class ExpressionError(EvaluationError):
 class Expression:
     """One expression. `roots`: the top-level names it reads. `offset`: where it starts in the text it was cut from."""
 
-    __slots__ = ("_program", "_rewritten", "offset", "roots", "text")
+    __slots__ = ("_passed", "_program", "_rewritten", "_tree", "offset", "roots", "text")
 
     def __init__(self, text: str, offset: int, rewritten: Rewritten):
         self.text = text
@@ -51,6 +55,8 @@ class Expression:
         self.roots = frozenset([path.root for _, _, path in rewritten.bindings])
         self._rewritten = rewritten
         self._program: cel.Expression | None = None
+        self._tree: Node | None = None
+        self._passed: dict[str, Bound] = {}  # values that were not too much; smaller ones are not either
 
     def check(self) -> None:
         """Compiles it. Raises Malformed for what is not CEL."""
@@ -62,7 +68,8 @@ class Expression:
             program = self._compiled()
         except Malformed as error:
             raise ExpressionError(str(error)) from None
-        data, missing = self._bind(scope)
+        data, weights, missing = self._bind(scope)
+        self._weigh(program, weights)
         try:
             result = program.eval(data=data)
             kind = result.type()
@@ -80,10 +87,28 @@ class Expression:
             raise PathNotFound(shown(self.text.strip(), 80), "", reason)
         raise ExpressionError(f"“{shown(self.text.strip(), 80)}” cannot be worked out: {reason}{_number_hint(reason)}")
 
-    def _bind(self, scope: Mapping[str, Any]) -> tuple[dict[str, Any], PathNotFound | None]:
-        """What CEL's variables hold, and the first path that is not there. A missing path stays unbound: CEL then makes
-        an error of every operation on it, except where the other side of `&&` or `||` decides alone."""
+    def _weigh(self, program: cel.Expression, weights: dict[str, Bound]) -> None:
+        """Raises ExpressionError where the values make it too much work."""
+        passed = self._passed
+        if passed and all(_within(weight, passed.get(name)) for name, weight in weights.items()):
+            return
+        if self._tree is None:
+            self._tree = read_tree(program.serialize())
+        try:
+            check_work(self._tree, weights)
+        except TooMuch as error:
+            raise ExpressionError(
+                f"“{shown(self.text.strip(), 80)}” is too much work on these values: {error}; "
+                "take fewer items or shorter texts, or leave it to a tool"
+            ) from None
+        self._passed = weights
+
+    def _bind(self, scope: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Bound], PathNotFound | None]:
+        """What CEL's variables hold, how much that is, and the first path that is not there. A missing path stays
+        unbound: CEL then makes an error of every operation on it, except where the other side of `&&` or `||` decides
+        alone."""
         data: dict[str, Any] = {}
+        weights: dict[str, Bound] = {}
         missing: PathNotFound | None = None
         for name, use, path in self._rewritten.bindings:
             try:
@@ -101,10 +126,11 @@ class Expression:
                     data[name] = truthy(value)
                 case "text":
                     data[name] = as_text(value)
+                    weights[name] = _Scales(path).bound(data[name])
                 case "value":
-                    _admit(value, path)
+                    weights[name] = _Scales(path).bound(value)
                     data[name] = value
-        return data, missing
+        return data, weights, missing
 
     def _compiled(self) -> cel.Expression:
         """CEL's program; two threads may both make it, either will do."""
@@ -157,24 +183,53 @@ def as_text(value: Any) -> str:
         raise ExpressionError(f"a value cannot be written as JSON: {error}") from None
 
 
-def _admit(value: Any, path: Path) -> None:
-    """Refuses what CEL cannot hold. Walks without recursion."""
-    layer, depth = [value], 0
-    while layer:
-        depth += 1
-        if depth > MAX_VALUE_DEPTH:
-            raise ExpressionError(f"${{{shown(path.text)}}} is nested deeper than {MAX_VALUE_DEPTH} levels")
-        below: list[Any] = []
-        for item in layer:
-            if isinstance(item, Mapping):
-                below.extend(item.values())
-            elif isinstance(item, list):
-                below.extend(item)
-            elif isinstance(item, int) and item not in _INT64:
-                raise ExpressionError(
-                    f"${{{shown(path.text)}}} holds a whole number beyond 64 bits, which cannot be calculated with"
-                )
-        layer = below
+class _Scales:
+    """Weighs what an expression reads, and refuses what CEL cannot hold."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._item = self._deep = 0
+
+    def bound(self, value: Any) -> Bound:
+        size = self._weigh(value, 0)
+        items = len(value) if isinstance(value, Mapping | list) else 0
+        return Bound(Counter({"": size}), items, self._item, self._deep)
+
+    def _weigh(self, value: Any, depth: int) -> int:
+        match value:
+            case str():
+                return NODE + (len(value) if value.isascii() else 4 * len(value))
+            case bool():
+                return NODE
+            case int() if value not in _INT64:
+                raise self._refused("holds a whole number beyond 64 bits, which cannot be calculated with")
+            case list():
+                return self._within(value, value, depth)
+            case Mapping():
+                return self._within(value, value.values(), depth) + sum([NODE + 4 * len(key) for key in value])
+        return NODE
+
+    def _within(self, value: Any, members: Iterable[Any], depth: int) -> int:
+        if depth >= MAX_VALUE_DEPTH:
+            raise self._refused(f"is nested deeper than {MAX_VALUE_DEPTH} levels")
+        sizes = [self._weigh(member, depth + 1) for member in members]
+        if depth:
+            self._deep = max(self._deep, len(sizes))
+        self._item = max(self._item, max(sizes, default=0))
+        return NODE + sum(sizes)
+
+    def _refused(self, reason: str) -> ExpressionError:
+        return ExpressionError(f"${{{shown(self._path.text)}}} {reason}")
+
+
+def _within(weight: Bound, passed: Bound | None) -> bool:
+    return (
+        passed is not None
+        and weight.size[""] <= passed.size[""]
+        and weight.items <= passed.items
+        and weight.item <= passed.item
+        and weight.deep <= passed.deep
+    )
 
 
 def _as_json(value: Any, text: str) -> Any:

@@ -19,6 +19,7 @@ from orchestrator.tokens import LITERAL_HINT, Malformed, Placeholder, split_text
 
 __all__ = ["EvaluationError", "ExpressionError", "PathNotFound", "Template", "compile_template", "compile_text"]
 
+MAX_TEXT = 16 * 1024 * 1024  # characters
 Scope = Mapping[str, Any]
 _NOTHING: frozenset[str] = frozenset()
 
@@ -100,7 +101,14 @@ def _fill(new: Callable[[Any], Any], value: Any, parts: Iterable[tuple[Any, Temp
 
 
 def _concatenate(pieces: Iterable[str | Template], scope: Scope) -> str:
-    return "".join([piece if isinstance(piece, str) else as_text(piece.render(scope)) for piece in pieces])
+    texts: list[str] = []
+    length = 0
+    for piece in pieces:
+        texts.append(piece if isinstance(piece, str) else as_text(piece.render(scope)))
+        length += len(texts[-1])
+        if length > MAX_TEXT:  # a definition can name one value a hundred thousand times
+            raise ExpressionError(f"a text with its values filled in is longer than {MAX_TEXT:,} characters")
+    return "".join(texts)
 
 
 def _join(parts: Iterable[Template], render: Callable[[Scope], Any]) -> Template:

@@ -10,7 +10,9 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from persistence.errors import SchemaMismatch
+import psycopg
+
+from persistence.errors import Afu9Error, SchemaMismatch, Unreachable
 from persistence.pool import Connection, connect
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -47,22 +49,37 @@ def schema_text() -> str:
 
 def migrate(dsn: str) -> list[Migration]:
     """Applies what is missing and returns it. Raises SchemaMismatch for a database newer than this code."""
-    with connect(dsn) as connection:
-        connection.execute("SET lock_timeout = '60s'; SET statement_timeout = 0")
-        connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
-        missing = _missing(connection)
-        if len(missing) == len(migrations()):
-            _apply(connection, schema_text(), missing)
-        else:
-            for migration in missing:
-                _apply(connection, migration.text, [migration])
-        return missing
+    try:
+        with connect(dsn) as connection:
+            connection.execute("SET lock_timeout = '60s'; SET statement_timeout = 0")
+            connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
+            missing = _missing(connection)
+            if len(missing) == len(migrations()):
+                _apply(connection, schema_text(), missing)
+            else:
+                for migration in missing:
+                    _apply(connection, migration.text, [migration])
+            return missing
+    except psycopg.errors.LockNotAvailable:
+        raise Unreachable(
+            "the migration waited 60 s for a lock and gave up: another migration or a long transaction is under way"
+        ) from None
+    except psycopg.errors.InsufficientPrivilege as error:
+        reason = str(error).partition("\n")[0]
+        raise Afu9Error(f"this role may not change the schema ({reason}): run `afu9 migrate` as its owner") from None
 
 
 def pending(dsn: str) -> list[Migration]:
     """What `migrate` would apply; changes nothing."""
     with connect(dsn) as connection:
         return _missing(connection)
+
+
+def require_schema(dsn: str) -> None:
+    """Raises SchemaMismatch unless the database's schema is the one this code knows. For every role, at its start."""
+    if missing := pending(dsn):
+        names = ", ".join(migration.name for migration in missing)
+        raise SchemaMismatch(f"the database lacks schema changes ({names}): run `afu9 migrate`")
 
 
 def _apply(connection: Connection, text: str, applied: list[Migration]) -> None:

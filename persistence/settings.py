@@ -51,6 +51,8 @@ class Settings(BaseSettings):
         "viewer", validation_alias="AFU9_PROXY_ROLE"
     )
     api_requests_per_second: float = Field(0, validation_alias="AFU9_API_REQUESTS_PER_SECOND", ge=0, le=1_000_000)
+    metrics_host: str = Field("127.0.0.1", validation_alias="AFU9_METRICS_HOST", min_length=1)
+    metrics_port: int = Field(0, validation_alias="AFU9_METRICS_PORT", ge=0, le=65_535)
     log_level: str = Field("INFO", validation_alias="AFU9_LOG_LEVEL", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
     @classmethod

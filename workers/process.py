@@ -16,6 +16,7 @@ from dramatiq.middleware import Middleware, MiddlewareError
 from orchestrator.broker import StepBroker
 from persistence.errors import Afu9Error
 from persistence.ids import time_ordered_uuid
+from persistence.migrate import require_schema
 from persistence.pool import check_database, open_pool
 from persistence.settings import Settings
 from workers.deliver_directly import DirectDelivery
@@ -71,6 +72,7 @@ class WorkerProcess(Middleware):
         broker.broker_id = str(self.worker_id)  # so that the messages a dead worker had fetched can be given back
         self._client = McpClient.from_environment(settings.mcp_config)
         self._pool = open_pool(settings.database_dsn, max_size=min(worker.worker_threads + 2, CONNECTIONS))
+        require_schema(settings.database_dsn)
         self._catalogue = CatalogueKeeper(self._pool, self._client, settings.tools_ttl_seconds)
         self.tools = tools = Tools.from_settings(self._client, settings, self._pool, known=self._catalogue.wait_for)
         self._lease = Lease(
