@@ -307,7 +307,7 @@ END $$;
 CREATE FUNCTION afu9_start_workflow(name TEXT, input JSONB DEFAULT '{}', idempotency_key TEXT DEFAULT NULL,
                                     context JSONB DEFAULT '{}', title TEXT DEFAULT NULL, labels JSONB DEFAULT '{}',
                                     triggered_by TEXT DEFAULT NULL)
-RETURNS UUID LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+RETURNS UUID LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
   newest  workflows;

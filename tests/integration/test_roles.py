@@ -15,10 +15,11 @@ from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
 from orchestrator.submit import Request, Submitter
+from orchestrator.validate import validate
 from persistence.embedded.find import find_postgres
 from persistence.errors import Afu9Error
 from persistence.migrate import migrate, schema_text
-from persistence.pool import Pool, connect
+from persistence.pool import Pool, connect, run
 from persistence.settings import Settings
 from tests.fleet import Fleet, bare_server, environment, mcp_config, wait_at_rest
 from tests.workflows import sequence
@@ -28,6 +29,7 @@ ROWS = {"SELECT", "INSERT", "UPDATE", "DELETE"}
 LESS = {
     "afu9_migrations": {"SELECT"},
     "workflow_events": {"SELECT", "INSERT"},
+    "audit_log": {"SELECT", "INSERT"},
     "workflow_definitions": {"SELECT", "INSERT"},
 }
 
@@ -148,9 +150,9 @@ def test_the_reader_cannot_write(logins: dict[str, str], text: str) -> None:
 
 
 def test_the_reader_reads(logins: dict[str, str]) -> None:
-    """Every table, and the whole context of an execution."""
+    """Every table but the keys', and the whole context of an execution."""
     with psycopg.connect(logins["reader"]) as connection:
-        for table in tables(connection):
+        for table in set(tables(connection)) - {"api_keys"}:
             connection.execute(SQL("SELECT * FROM {} LIMIT 1").format(Identifier(table)))
         connection.execute("SELECT execution_context(gen_random_uuid())")
 
@@ -180,7 +182,9 @@ def test_every_table_and_function_is_covered(logins: dict[str, str], dsn: str) -
     with psycopg.connect(dsn) as owner:
         named = set(re.findall(r"^CREATE TABLE (\w+)", schema_text(), re.M)) | {"afu9_migrations"}
         assert privileges(owner, "afu9_app") == {table: LESS.get(table, ROWS) for table in named}
-        assert privileges(owner, "afu9_reader") == {table: {"SELECT"} for table in named}
+        readable = {table: set() if table == "api_keys" else {"SELECT"} for table in named}
+        assert privileges(owner, "afu9_reader") == readable
+        assert privileges(owner, "afu9_starter") == {table: set() for table in named}
         assert privileges(owner, "public") == {table: set() for table in named}
         assert owner.execute(UNCALLABLE.encode(), ("afu9_app",)).fetchall() == []
         functions = re.findall(r"^CREATE FUNCTION (\w+)", schema_text(), re.M)
@@ -240,12 +244,14 @@ def test_an_owner_without_superuser_is_enough(empty_dsn: str) -> None:
     """CREATEROLE and a database of its own: it migrates, gives the roles, and migrates again."""
     name = f"owner_{uuid4().hex[:8]}"
     with psycopg.connect(empty_dsn, autocommit=True) as superuser:
-        for group in ("afu9_app", "afu9_reader"):
+        for group in ("afu9_app", "afu9_reader", "afu9_starter"):
             superuser.execute(
                 SQL("DO $$ BEGIN CREATE ROLE {}; EXCEPTION WHEN duplicate_object THEN END $$").format(Identifier(group))
             )
         superuser.execute(SQL("CREATE ROLE {} LOGIN CREATEROLE").format(Identifier(name)))
-        superuser.execute(SQL("GRANT afu9_app, afu9_reader TO {} WITH ADMIN OPTION").format(Identifier(name)))
+        superuser.execute(
+            SQL("GRANT afu9_app, afu9_reader, afu9_starter TO {} WITH ADMIN OPTION").format(Identifier(name))
+        )
         database = psycopg.conninfo.conninfo_to_dict(empty_dsn)["dbname"]
         superuser.execute(SQL("ALTER DATABASE {} OWNER TO {}").format(Identifier(str(database)), Identifier(name)))
         owner = make_conninfo(empty_dsn, user=name)
@@ -258,3 +264,20 @@ def test_an_owner_without_superuser_is_enough(empty_dsn: str) -> None:
         superuser.execute(SQL("REASSIGN OWNED BY {} TO CURRENT_USER").format(Identifier(name)))
         superuser.execute(SQL("DROP OWNED BY {}").format(Identifier(name)))
         superuser.execute(SQL("DROP ROLE {}").format(Identifier(name)))
+
+
+def test_a_starter_starts_workflows_and_nothing_else(logins: dict[str, str], dsn: str, pool: Pool) -> None:
+    """A service that starts workflows from SQL needs one right, and reads no row."""
+    Submitter(pool, None).register(validate({"name": "greet", "steps": [{"name": "a", "tool": "t.a", "params": {}}]}))
+    name = f"shop_{uuid4().hex[:8]}"
+    with psycopg.connect(dsn, autocommit=True) as superuser:
+        superuser.execute(SQL("CREATE ROLE {} LOGIN IN ROLE afu9_starter").format(Identifier(name)))
+        with psycopg.connect(make_conninfo(dsn, user=name), autocommit=True) as shop:
+            started = shop.execute("SELECT afu9_start_workflow('greet')").fetchone()
+            assert started is not None
+            for refused in ("SELECT FROM workflow_executions", "SELECT FROM workflows", "SELECT next_dispatch()"):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    shop.execute(refused.encode())
+        superuser.execute(SQL("DROP ROLE {}").format(Identifier(name)))
+    (row,) = run(pool, "get_execution", {"id": started[0]})
+    assert (row["status"], row["triggered_by"]) == ("running", name)
