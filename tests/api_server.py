@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ import uvicorn
 
 from control_center.api.app import make_app
 from control_center.keys import Trust
+from control_center.serve_api import listen
 from persistence.settings import Settings
 from tests.fleet import wait_until
 
@@ -19,7 +19,7 @@ from tests.fleet import wait_until
 def running_api(settings: Settings, trust: Trust | None = None) -> Iterator[str]:
     """Yields its address."""
     app = make_app(settings, trust or Trust(keys=False))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with listen("127.0.0.1", 0) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on", loop="asyncio"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="api")
         thread.start()
