@@ -72,7 +72,7 @@ COLUMNS = (
 
 def load(dsn: str) -> None:
     """A million executions over a month, and their steps."""
-    flow = {"steps": [{"name": f"s{n}", "tool": "test.echo", "params": {"n": "${input.n}"} for n in range(STEPS)]}
+    flow = {"steps": [{"name": f"s{n}", "tool": "test.echo", "params": {"n": "${input.n}"}} for n in range(STEPS)]}
     with open_pool(dsn) as pool:
         submitter = Submitter(pool, None)
         for number in range(WORKFLOWS):
@@ -189,7 +189,7 @@ def submissions(url: str) -> dict[str, float]:
 
 
 def submit(url: str) -> dict[str, float]:
-    wish = {"workflow": "flow_00", "input": {"n": 1}
+    wish = {"workflow": "flow_00", "input": {"n": 1}}
     path = "/api/workflow/executions"
 
     def rate(count: int, clients: int, body: dict[str, Any], target: str, each: int) -> float:
@@ -204,7 +204,7 @@ def submit(url: str) -> dict[str, float]:
         return count // clients * clients * each / (time.perf_counter() - begin)
 
     rate(200, 4, wish, path, 1)
-    batch = {"workflow": "flow_00", "requests": [{"input": {"n": n} for n in range(1000)]}
+    batch = {"workflow": "flow_00", "requests": [{"input": {"n": n}} for n in range(1000)]}
     return {
         "submissions, one client": rate(1500, 1, wish, path, 1),
         "submissions, sixteen clients": rate(4000, 16, wish, path, 1),
