@@ -48,7 +48,7 @@ HERE = Path(__file__).parent
 LOAD_EXECUTIONS = """
 INSERT INTO workflow_executions (id, workflow_id, status, input, output, context, started_at, completed_at, error,
                                  triggered_by, created_at, updated_at, definition_hash, title, labels)
-SELECT time_ordered_uuid(), w.ids[1 + n %% %(workflows)s], s.status, '{"n": 1}', '{"v": {"ok": true}', '{}', t.at,
+SELECT time_ordered_uuid(), w.ids[1 + n %% %(workflows)s], s.status, '{"n": 1}', '{"v": {"ok": true}}', '{}', t.at,
        t.at + interval '2 s',
        CASE WHEN s.status = 'failed' THEN 'step s3: the server said no (' || n %% 97 || ')' END, 'user' || n %% 50,
        t.at, t.at + interval '2 s', %(hash)s, 'order ' || n,
