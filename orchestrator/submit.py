@@ -16,7 +16,7 @@ from orchestrator.push import push_steps
 from persistence.errors import InvalidInput
 from persistence.ids import time_ordered_uuid
 from persistence.pool import Pool
-from persistence.transitions import Submitted, register_definition, register_workflow, submit_executions
+from persistence.transitions import Submitted, register_definition, register_workflow, submit_executions, submit_named
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,18 @@ class Submitter:
     ) -> list[Submitted]:
         """The same for a definition that the database has."""
         submitted = submit_executions(self._pool, digest, [_row(request) for request in requests], workflow_id)
+        self._push(submitted)
+        return submitted
+
+    def submit_named(self, name: str, requests: Sequence[Request]) -> tuple[UUID, list[Submitted]]:
+        """The same for a registered workflow's newest version; its id too. Raises NotFound, Disabled."""
+        workflow_id, submitted = submit_named(self._pool, name, [_row(request) for request in requests])
+        self._push(submitted)
+        return workflow_id, submitted
+
+    def _push(self, submitted: Sequence[Submitted]) -> None:
         if self._broker is not None:
             push_steps(self._broker, [step for execution in submitted for step in execution.ready])
-        return submitted
 
     def register(self, workflow: Workflow) -> DictRow:
         """Stores a named workflow; the row of its newest version (id, version, enabled, created)."""

@@ -4,6 +4,7 @@ Afu9Error
 ├── InvalidDefinition      a definition with its faults, all of them            exit 2
 ├── InvalidInput           a file, an argument or a setting that cannot be used  exit 2
 ├── NotFound               an id or a name that names nothing                    exit 3
+├── Disabled               a workflow that an operator has switched off          exit 1
 ├── Unreachable            PostgreSQL, Redis or a server does not answer         exit 6
 │   └── TooSlow            a statement took longer than it may
 └── SchemaMismatch         the database is older or newer than this code         exit 1
@@ -57,6 +58,10 @@ class NotFound(Afu9Error):
     """No row, file or server by that name."""
 
     exit_code = 3
+
+
+class Disabled(Afu9Error):
+    """A workflow that an operator has switched off."""
 
 
 class Unreachable(Afu9Error):

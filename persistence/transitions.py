@@ -17,7 +17,7 @@ from uuid import UUID
 
 from psycopg.rows import DictRow
 
-from persistence.errors import Unreachable
+from persistence.errors import Disabled, NotFound, Unreachable
 from persistence.json_value import encode_json
 from persistence.pool import Pool, run
 
@@ -89,10 +89,22 @@ def submit_executions(
         "requests": encode_json(list(requests), what="the submission"),
         "workflow_id": workflow_id,
     }
-    return [
-        Submitted(row["execution_id"], row["created"], tuple(ReadyStep(step, 0) for step in row["ready_steps"]))
-        for row in run(pool, "submit_executions", parameters)
-    ]
+    return [_submitted(row) for row in run(pool, "submit_executions", parameters)]
+
+
+def submit_named(pool: Pool, name: str, requests: Sequence[dict[str, Any]]) -> tuple[UUID, list[Submitted]]:
+    """The same for a registered workflow's newest version; its id too. Raises NotFound, Disabled."""
+    parameters = {"name": name, "requests": encode_json(list(requests), what="the submission")}
+    rows = run(pool, "submit_named", parameters)
+    if not rows:
+        raise NotFound(f"no workflow is named {name}")
+    if not rows[0]["enabled"]:
+        raise Disabled(f"{name} is disabled: nothing was started")
+    return rows[0]["workflow_id"], [_submitted(row) for row in rows]
+
+
+def _submitted(row: DictRow) -> Submitted:
+    return Submitted(row["execution_id"], row["created"], tuple(ReadyStep(step, 0) for step in row["ready_steps"]))
 
 
 def claim_step(

@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from persistence.errors import Afu9Error, InvalidDefinition, InvalidInput, NotFound, TooSlow, Unreachable
+from persistence.errors import Afu9Error, Disabled, InvalidDefinition, InvalidInput, NotFound, TooSlow, Unreachable
 
 TYPE = "https://afu9.dev/problems/"
 PROBLEMS: dict[str, tuple[int, str]] = {
@@ -83,6 +83,8 @@ def problem_of(error: Exception) -> Problem:
             return Problem("invalid-definition", f"{len(faults)} faults, each with its place", errors=listed)
         case InvalidInput():
             return Problem("invalid-request", str(error))
+        case Disabled():
+            return Problem("workflow-disabled", str(error))
         case NotFound():
             return Problem("not-found", str(error))
         case TooSlow():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -22,7 +23,7 @@ from orchestrator import submit
 from orchestrator.definition import Workflow
 from orchestrator.plan import definition_hash
 from orchestrator.validate import validate
-from persistence.errors import NotFound
+from persistence.errors import Disabled, NotFound
 from persistence.pool import Pool, run
 from persistence.transitions import Submitted
 
@@ -44,13 +45,12 @@ FAULTS = documented(
 ANSWERS: dict[int | str, dict[str, Any]] = {200: {"model": shapes.DryRun, "description": "A dry run"}, **FAULTS}
 
 
+@dataclass(frozen=True, slots=True)
 class Target:
-    """What is to be run: a stored definition, and the registered workflow it belongs to."""
+    """What is to be run: a registered workflow by its name, or a definition that came along."""
 
-    def __init__(self, digest: str, workflow_id: UUID | None, workflow: Workflow | None):
-        self.digest = digest
-        self.workflow_id = workflow_id
-        self.workflow = workflow  # None: registered, and so validated and stored already
+    name: str | None = None
+    workflow: Workflow | None = None
 
 
 @router.post("/executions", status_code=202, responses=ANSWERS)
@@ -77,10 +77,10 @@ def start_execution(
         labels=wish.labels,
         request_hash=_hash(target, wish.model_dump()) if key is not None else None,
     )
-    (submitted,) = _submit(request, target, [wanted])
+    workflow_id, (submitted,) = _submit(request, target, [wanted])
     if not submitted.created:
         response.headers["Idempotency-Replayed"] = "true"
-    accepted = _accepted(submitted, target)
+    accepted = _accepted(submitted, workflow_id)
     response.headers["Location"] = accepted.url
     return accepted
 
@@ -103,7 +103,8 @@ def start_executions(request: Request, batch: shapes.Batch, principal: Starter) 
         )
         for one in batch.requests
     ]
-    accepted = [_accepted(submitted, target) for submitted in _submit(request, target, wanted)]
+    workflow_id, submitted = _submit(request, target, wanted)
+    accepted = [_accepted(one, workflow_id) for one in submitted]
     return shapes.AcceptedBatch(executions=accepted, total=len(accepted))
 
 
@@ -113,12 +114,6 @@ def find_workflow(pool: Pool, name: str, version: int | None = None) -> Mapping[
     if not rows:
         raise NotFound(f"no workflow is named {name}" + (f", version {version}" if version else ""))
     return rows[0]
-
-
-def start_registered(request: Request, name: str, wanted: submit.Request) -> tuple[Submitted, Target]:
-    """For the trigger by name."""
-    target = _target(request, name, None, set())
-    return _submit(request, target, [wanted])[0], target
 
 
 def _variables(context: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -133,24 +128,21 @@ def _target(
 ) -> Target:
     if (workflow is None) == (definition is None):
         raise Problem("invalid-request", "give `workflow` (a name) or `definition`, and not both")
-    pool: Pool = request.app.state.pool
     if isinstance(workflow, str):
-        row = find_workflow(pool, workflow)
-        if not row["enabled"]:
-            raise Problem("workflow-disabled", f"{workflow} is disabled: nothing was started")
-        return Target(row["definition_hash"], row["id"], None)
-    checked = validate(definition if definition is not None else workflow, context_keys=keys, tools=tool_schemas(pool))
-    return Target(definition_hash(checked), None, checked)
+        return Target(name=workflow)
+    given = definition if definition is not None else workflow
+    return Target(workflow=validate(given, context_keys=keys, tools=tool_schemas(request.app.state.pool)))
 
 
-def _submit(request: Request, target: Target, wanted: list[submit.Request]) -> list[Submitted]:
+def _submit(request: Request, target: Target, wanted: list[submit.Request]) -> tuple[UUID | None, list[Submitted]]:
     submitter: submit.Submitter = request.app.state.submitter
-    if target.workflow is None:
-        submitted = submitter.submit_stored(target.digest, wanted, target.workflow_id)
-    else:
+    workflow_id: UUID | None = None
+    if target.workflow is not None:
         submitted = submitter.submit(target.workflow, wanted)
+    else:
+        workflow_id, submitted = submitter.submit_named(target.name or "", wanted)
     _refuse_mismatch(request.app.state.pool, wanted, submitted)
-    return submitted
+    return workflow_id, submitted
 
 
 def _refuse_mismatch(pool: Pool, wanted: list[submit.Request], submitted: list[Submitted]) -> None:
@@ -168,29 +160,33 @@ def _refuse_mismatch(pool: Pool, wanted: list[submit.Request], submitted: list[S
 
 
 def _hash(target: Target, asked: Mapping[str, Any]) -> str:
-    same = json.dumps([target.digest if target.workflow is not None else None, asked], sort_keys=True)
+    digest = definition_hash(target.workflow) if target.workflow is not None else None
+    same = json.dumps([digest, target.name, asked], sort_keys=True)
     return hashlib.sha256(same.encode()).hexdigest()
 
 
-def _accepted(submitted: Submitted, target: Target) -> shapes.Accepted:
+def _accepted(submitted: Submitted, workflow_id: UUID | None) -> shapes.Accepted:
     return shapes.Accepted(
         execution_id=str(submitted.execution_id),
-        workflow_id=None if target.workflow_id is None else str(target.workflow_id),
+        workflow_id=None if workflow_id is None else str(workflow_id),
         url=f"/api/workflow/execution/{submitted.execution_id}",
     )
 
 
 def _dry_run(pool: Pool, target: Target) -> shapes.DryRun:
+    row = find_workflow(pool, target.name) if target.name is not None else None
+    if row is not None and not row["enabled"]:
+        raise Disabled(f"{target.name} is disabled: nothing would be started")
     if target.workflow is not None:
         definition = target.workflow.model_dump(by_alias=True, exclude_unset=True)
     else:
-        definition = json.loads(run(pool, "get_definition", {"hash": target.digest})[0]["definition"])
+        definition = json.loads(row["definition"]) if row is not None else {}
     known = {f"{row['server']}.{row['tool']}": row for row in run(pool, "list_tools", {"server": None})}
     steps = []
     for index, step in enumerate(definition["steps"]):
-        row = known.get(step["tool"])
-        annotations = (row or {}).get("annotations") or {}
-        repeatable = step.get("idempotent", row["repeatable"] if row else None)
+        tool = known.get(step["tool"])
+        annotations = (tool or {}).get("annotations") or {}
+        repeatable = step.get("idempotent", tool["repeatable"] if tool else None)
         destructive = not annotations["readOnlyHint"] if "readOnlyHint" in annotations else None
         steps.append(
             shapes.CalledTool(
@@ -198,9 +194,9 @@ def _dry_run(pool: Pool, target: Target) -> shapes.DryRun:
                 index=index,
                 tool=step["tool"],
                 condition=step.get("if", step.get("condition")),
-                known=row is not None,
+                known=tool is not None,
                 repeatable=repeatable,
                 destructive=annotations.get("destructiveHint", destructive),
             )
         )
-    return shapes.DryRun(workflow_id=None if target.workflow_id is None else str(target.workflow_id), steps=steps)
+    return shapes.DryRun(workflow_id=None if row is None else str(row["id"]), steps=steps)
