@@ -58,9 +58,10 @@ class Arena:
                     )
                 return self._connection.execute(sql.encode(), parameters).fetchall()
             except psycopg.OperationalError:
+                if self._connection is not None:
+                    self._connection.close()
                 if time.monotonic() > deadline:
                     raise
-                self._connection = None
                 time.sleep(0.05)
 
     def valkey(self) -> redis.Redis:
