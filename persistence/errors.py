@@ -4,6 +4,7 @@ Afu9Error
 ├── InvalidDefinition      a definition with its faults, all of them            exit 2
 ├── InvalidInput           a file, an argument or a setting that cannot be used  exit 2
 ├── NotFound               an id or a name that names nothing                    exit 3
+├── NotAllowed             a key that is missing, wrong, or of a lesser role      exit 5
 ├── Unreachable            PostgreSQL, Redis or a server does not answer         exit 6
 │   └── TooSlow            a statement took longer than it may
 └── SchemaMismatch         the database is older or newer than this code         exit 1
@@ -57,6 +58,12 @@ class NotFound(Afu9Error):
     """No row, file or server by that name."""
 
     exit_code = 3
+
+
+class NotAllowed(Afu9Error):
+    """The API refuses the key, or its role."""
+
+    exit_code = 5
 
 
 class Unreachable(Afu9Error):
