@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import click
 
-from control_center.progress import EXIT_CODES, changes, follow, iso
-from control_center.source import Place, Whole, place_options
+from control_center.progress import EXIT_CODES, changes, follow, in_ms, iso
+from control_center.source import Place, Row, Whole, place_options
 from control_center.timeline import render_execution
 
 
@@ -50,7 +49,7 @@ def logs_command(execution: str, following: bool, as_json: bool, url: str, api_k
     return 0
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """`step` and `attempt` are empty for what concerns the whole execution."""
 
@@ -61,29 +60,27 @@ class Entry:
     words: str
 
 
-def entries(whole: Whole) -> Iterator[Entry]:
-    """In the order of time."""
-    names = {step["id"]: step["step_name"] for step in whole.steps}
-    found = [
-        Entry(
-            event["created_at"],
-            names.get(event["step_id"], ""),
-            event["attempt"] or 0,
-            event["event"].removeprefix("attempt_"),
-            ": ".join(part for part in (event["kind"], event["actor"], event["message"]) if part),
-        )
-        for event in whole.events
-    ]
+def entries(whole: Whole) -> list[Entry]:
+    """In the order of time, and within a millisecond in that of cause."""
+    found: list[Entry] = []
     for step in whole.steps:
         name = step["step_name"]
         if step["started_at"]:
             found.append(Entry(step["started_at"], name, 1, "started", step["tool"] or ""))
+        found += [_of_event(event, name) for event in whole.events if event["step_id"] == step["id"]]
         if step["completed_at"]:
             found.append(Entry(step["completed_at"], name, step["attempt"], step["status"], step["error"] or ""))
+    found += [_of_event(event, "") for event in whole.events if event["step_id"] is None]
     execution = whole.execution
     if execution["completed_at"]:
         found.append(Entry(execution["completed_at"], "", 0, execution["status"], execution["error"] or ""))
-    yield from sorted(found)
+    return sorted(found, key=lambda entry: in_ms(entry.at))
+
+
+def _of_event(event: Row, step: str) -> Entry:
+    words = [event["kind"], event["actor"], event["message"]]
+    what = event["event"].removeprefix("attempt_")
+    return Entry(event["created_at"], step, event["attempt"] or 0, what, ": ".join(word for word in words if word))
 
 
 def _written(entry: Entry, as_json: bool) -> str:
