@@ -1,7 +1,7 @@
 """The command `afu9`. Each command's module is imported when it runs, so that `afu9 --help` is quick.
 
 stdout is data, stderr is talk. Exit codes: 0 completed or fine, 1 error, 2 usage or invalid input, 3 not found,
-6 unreachable, 7 execution failed, 8 execution cancelled, 130 interrupted.
+5 not allowed, 6 unreachable, 7 execution failed, 8 execution cancelled, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ COMMANDS = {
     "validate": ("control_center.validate_file", "Check a definition and name all of its faults."),
     "ls": ("control_center.list_executions", "List recent executions."),
     "show": ("control_center.show_execution", "Show an execution with its steps and attempts."),
+    "watch": ("control_center.watch_execution", "Follow an execution until it rests."),
+    "logs": ("control_center.watch_execution", "Tell what an execution's steps and attempts did."),
     "tools": ("control_center.list_tools", "List what the MCP servers offer."),
     "key": ("control_center.keys", "Make, list and revoke keys of the HTTP API."),
     "doctor": ("control_center.doctor", "Check database, Redis, schema, workers and MCP servers."),

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
-from psycopg.rows import DictRow
 
 from control_center.progress import iso
-from control_center.services import open_services
-from control_center.timeline import GLYPHS
-from persistence.pool import open_pool, run
-from persistence.settings import Settings
+from control_center.source import Place, Row, place_options
+from control_center.timeline import glyph
 
 STATUSES = ("pending", "running", "completed", "failed", "cancelled", "paused")
 
@@ -23,10 +21,11 @@ STATUSES = ("pending", "running", "completed", "failed", "cancelled", "paused")
 @click.option("--status", type=click.Choice(STATUSES))
 @click.option("-q", "--quiet", is_flag=True, help="Ids only.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def ls_command(limit: int, status: str | None, quiet: bool, as_json: bool) -> int:
+@place_options
+def ls_command(limit: int, status: str | None, quiet: bool, as_json: bool, url: str, api_key_file: Path | None) -> int:
     """List recent executions, newest first."""
-    with open_services(Settings.load(), start=False) as services, open_pool(services.settings.database_dsn) as pool:
-        rows = run(pool, "list_executions", {"limit": limit, "status": status})
+    with Place(url, api_key_file).open() as source:
+        rows = source.recent(limit, status)
     if quiet:
         for row in rows:
             click.echo(row["id"])
@@ -39,10 +38,10 @@ def ls_command(limit: int, status: str | None, quiet: bool, as_json: bool) -> in
     return 0
 
 
-def _print(rows: Sequence[DictRow]) -> None:
+def _print(rows: Sequence[Row]) -> None:
     cells = [
         (
-            f"{GLYPHS[row['status']]} {row['status']}" if sys.stdout.isatty() else row["status"],
+            f"{glyph(row['status'])} {row['status']}" if sys.stdout.isatty() else row["status"],
             str(row["id"]),
             row["title"] or "",
             iso(row["started_at"]) or "",
@@ -62,7 +61,7 @@ def _print(rows: Sequence[DictRow]) -> None:
         )
 
 
-def _object(row: DictRow) -> dict[str, object]:
+def _object(row: Row) -> dict[str, object]:
     return {
         "id": str(row["id"]),
         "title": row["title"],

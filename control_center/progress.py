@@ -1,11 +1,9 @@
-"""Following an execution to its end: a live bar on a terminal, JSON lines elsewhere. The rows are the truth; they are read
-a few times a second, in one statement."""
+"""Following an execution to its end: a live bar on a terminal, JSON lines elsewhere; and executions as JSON objects."""
 
 from __future__ import annotations
 
 import json
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,37 +12,61 @@ from typing import Any
 from uuid import UUID
 
 import click
-from psycopg.rows import DictRow
 
-from persistence.executions import get_execution_steps, require_execution
-from persistence.pool import Pool, run
+from control_center.source import Row, Source
 from workers.secrets import redact
 
 AT_REST = ("completed", "failed", "cancelled", "paused")
-INTERVAL = 0.1
+EXIT_CODES = {"completed": 0, "failed": 7, "cancelled": 8, "paused": 0}
+HINT_SECONDS = 3  # without any change, before anybody asks whether a worker is alive
 
 
-def follow(
-    pool: Pool, execution_id: UUID, *, quiet: bool = False, on_idle: Callable[[float], None] | None = None
-) -> str:
-    """Shows progress until the execution rests; its status. `on_idle` hears how long nothing has happened (seconds)."""
-    with _view(quiet) as view:
-        changed_at, before = time.monotonic(), None
-        while True:
-            row = run(pool, "get_progress", {"ids": [execution_id]})[0]
-            state = (row["status"], row["steps_done"], row["running_name"], row["retries"])
-            if state != before:
-                changed_at, before = time.monotonic(), state
+def follow(source: Source, execution_id: UUID, *, quiet: bool = False) -> str:
+    """Shows progress until the execution rests; its status."""
+    status = ""
+    try:
+        with _view(quiet) as view:
+            for row in changes(source.progress(execution_id), _worker_hint(source)):
                 view(row)
-            elif on_idle is not None:
-                on_idle(time.monotonic() - changed_at)
-            if row["status"] in AT_REST:
-                return str(row["status"])
-            threading.Event().wait(INTERVAL)
+                status = row["status"]
+    except KeyboardInterrupt:
+        if source.lasts:
+            click.echo("the execution goes on without us: `afu9 show` tells how", err=True)
+        raise
+    return status
+
+
+def changes(looks: Iterator[Row], on_idle: Callable[[float], None] | None = None) -> Iterator[Row]:
+    """Those looks that saw something new; ends when the execution rests. `on_idle` hears how long nothing has happened
+    (seconds)."""
+    changed_at, before = time.monotonic(), None
+    for row in looks:
+        state = (row["status"], row["steps_done"], row["running_name"], row["retries"])
+        if state != before:
+            changed_at, before = time.monotonic(), state
+            yield row
+        elif on_idle is not None:
+            on_idle(time.monotonic() - changed_at)
+        if row["status"] in AT_REST:
+            return
+
+
+def _worker_hint(source: Source) -> Callable[[float], None]:
+    told = False
+
+    def hint(idle_seconds: float) -> None:
+        nonlocal told
+        if told or idle_seconds < HINT_SECONDS:
+            return
+        told = True
+        if not source.workers_alive():
+            click.echo("no worker is alive: start one with `afu9 worker`; the execution waits", err=True)
+
+    return hint
 
 
 @contextmanager
-def _view(quiet: bool) -> Iterator[Callable[[DictRow], None]]:
+def _view(quiet: bool) -> Iterator[Callable[[Row], None]]:
     if quiet:
         yield _nothing
     elif sys.stdout.isatty():
@@ -55,7 +77,7 @@ def _view(quiet: bool) -> Iterator[Callable[[DictRow], None]]:
 
 
 @contextmanager
-def _live_view() -> Iterator[Callable[[DictRow], None]]:
+def _live_view() -> Iterator[Callable[[Row], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -69,7 +91,7 @@ def _live_view() -> Iterator[Callable[[DictRow], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=None, step="")
 
-        def view(row: DictRow) -> None:
+        def view(row: Row) -> None:
             progress.update(
                 task,
                 description=str(row["status"]),
@@ -81,11 +103,11 @@ def _live_view() -> Iterator[Callable[[DictRow], None]]:
         yield view
 
 
-def _nothing(_row: DictRow) -> None:
+def _nothing(_row: Row) -> None:
     pass
 
 
-def _line(row: DictRow) -> None:
+def _line(row: Row) -> None:
     click.echo(
         json.dumps(
             {
@@ -94,35 +116,37 @@ def _line(row: DictRow) -> None:
                 "stepsDone": row["steps_done"],
                 "stepsTotal": row["steps_total"],
                 "step": row["running_name"],
-                "elapsedMs": elapsed_ms(row),
+                "elapsedMs": elapsed_ms(row["started_at"], row["completed_at"] or row["read_at"]),
             }
         )
     )
 
 
-def elapsed_ms(row: DictRow) -> int:
-    """From the start to the end, or to now."""
-    end: datetime = row["completed_at"] or row["read_at"]
-    started: datetime = row["started_at"]
-    return round((end - started).total_seconds() * 1000)
+def elapsed_ms(started: datetime, end: datetime) -> int:
+    """Between two times as they are shown; 0 if our clock is behind the database's."""
+    return max(round((in_ms(end) - in_ms(started)).total_seconds() * 1000), 0)
 
 
-def result_object(pool: Pool, execution_id: UUID) -> dict[str, Any]:
+def in_ms(moment: datetime) -> datetime:
+    """Cut to milliseconds, as all times are shown."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def result_object(execution: Row, steps: Sequence[Row]) -> dict[str, Any]:
     """The whole result: {executionId, status, input, output, error, steps: [...]}, durations in ms."""
-    execution = require_execution(pool, execution_id)
     return {
-        "executionId": str(execution_id),
+        "executionId": str(execution["id"]),
         "status": execution["status"],
         "input": execution["input"],
         "output": redact(execution["output"]),
         "error": execution["error"],
         "startedAt": iso(execution["started_at"]),
         "completedAt": iso(execution["completed_at"]),
-        "steps": step_objects(get_execution_steps(pool, execution_id)),
+        "steps": step_objects(steps),
     }
 
 
-def step_objects(steps: Sequence[DictRow]) -> list[dict[str, Any]]:
+def step_objects(steps: Sequence[Row]) -> list[dict[str, Any]]:
     """Steps with the original's keys."""
     return [
         {
@@ -141,6 +165,22 @@ def step_objects(steps: Sequence[DictRow]) -> list[dict[str, Any]]:
             "retryCount": step["retry_count"],
         }
         for step in steps
+    ]
+
+
+def event_objects(events: Sequence[Row]) -> list[dict[str, Any]]:
+    """Attempts that failed, were lost or handed back, and operators' acts."""
+    return [
+        {
+            "stepId": str(event["step_id"]) if event["step_id"] else None,
+            "attempt": event["attempt"],
+            "event": event["event"],
+            "kind": event["kind"],
+            "message": event["message"],
+            "startedAt": iso(event["started_at"]),
+            "at": iso(event["created_at"]),
+        }
+        for event in events
     ]
 
 

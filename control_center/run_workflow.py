@@ -4,33 +4,18 @@ from __future__ import annotations
 
 import getpass
 import json
-import logging
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from control_center.list_tools import known_tools
-from control_center.progress import follow, result_object
+from control_center.progress import EXIT_CODES, follow, result_object
 from control_center.read_files import read_document, read_input, read_object
-from control_center.services import Services, open_services
+from control_center.source import Place, Wish, place_options
 from control_center.timeline import render_execution
-from orchestrator.broker import StepBroker
-from orchestrator.check_tools import ToolSchemas
-from orchestrator.definition import Workflow
-from orchestrator.recover import Recovery
-from orchestrator.submit import Request, Submitter
-from orchestrator.validate import validate
 from persistence.errors import InvalidInput
-from persistence.executions import get_execution_steps, require_execution
-from persistence.pool import open_pool, run
 from persistence.settings import Settings
-from workers.mcp_client import McpClient
-
-EXIT_CODES = {"completed": 0, "failed": 7, "cancelled": 8, "paused": 0}
 
 
 @click.command("run")
@@ -41,7 +26,8 @@ EXIT_CODES = {"completed": 0, "failed": 7, "cancelled": 8, "paused": 0}
 @click.option("--title", help="A label for people.")
 @click.option("--idempotency-key", help="A second run with this key follows the first.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end, and nothing else.")
-@click.option("--no-persistence", is_flag=True, help="Run in memory: no database, nothing is kept.")
+@click.option("--no-persistence", is_flag=True, help="Run in memory: no database, no API, nothing is kept.")
+@place_options
 def run_command(
     file: Path,
     pairs: tuple[str, ...],
@@ -51,121 +37,51 @@ def run_command(
     idempotency_key: str | None,
     as_json: bool,
     no_persistence: bool,
+    url: str,
+    api_key_file: Path | None,
 ) -> int:
     """Run the workflow in FILE and wait for its end."""
-    settings = Settings.load()
-    if mcp_config is not None:
-        settings = settings.model_copy(update={"mcp_config": mcp_config})
+    place = Place(url, api_key_file)
     context = read_object(context_file, "context") if context_file else {}
     for key in ("input", "variables"):
         if not isinstance(context.get(key, {}), dict):
             raise InvalidInput(f"{context_file}: `{key}` of the context must be an object")
-    request = Request(
+    wish = Wish(
+        definition=read_document(file),
         input=context.get("input", {}) | read_input(pairs),
         context=context,
         title=title,
         triggered_by=_who(),
         idempotency_key=idempotency_key,
     )
-    document = read_document(file)
-    workflow = _checked(document, settings, request, None)
     if no_persistence:
-        return _run_in_memory(workflow, settings, request)
-    with open_services(settings) as services:
-        workflow = _checked(document, settings, request, known_tools(services.settings.database_dsn))
-        with _fleet(services) as on_idle:
-            return _submit_and_follow(services, workflow, request, as_json, on_idle)
-
-
-def _checked(document: Any, settings: Settings, request: Request, known: ToolSchemas | None) -> Workflow:
-    tools = McpClient.from_environment(settings.mcp_config)
-    keys = {"input", *request.context, *request.context.get("variables", {})}
-    try:
-        return validate(document, servers=tools.servers.keys(), context_keys=keys, tools=known)
-    finally:
-        tools.close()
-
-
-def _submit_and_follow(
-    services: Services, workflow: Workflow, request: Request, as_json: bool, on_idle: Callable[[float], None] | None
-) -> int:
-    settings = services.settings
-    pool = open_pool(settings.database_dsn)
-    broker = StepBroker(settings.redis_url, namespace=settings.namespace)
-    try:
-        submitted = Submitter(pool, broker).submit(workflow, [request])[0]
-        execution_id = submitted.execution_id
+        return _run_in_memory(wish, mcp_config)
+    with place.open(start=True, mcp_config=mcp_config) as source, source.started(wish) as execution_id:
         if not as_json and sys.stdout.isatty():
             click.echo(f"execution {execution_id}", err=True)
-        status = follow(pool, execution_id, quiet=as_json, on_idle=on_idle)
+        status = follow(source, execution_id, quiet=as_json)
+        whole = source.whole(execution_id)
         if as_json or not sys.stdout.isatty():
-            click.echo(json.dumps(result_object(pool, execution_id), ensure_ascii=False))
+            click.echo(json.dumps(result_object(whole.execution, whole.steps), ensure_ascii=False))
         else:
-            execution = require_execution(pool, execution_id)
-            events = run(pool, "get_execution_events", {"execution_id": execution_id})
-            for line in render_execution(execution, get_execution_steps(pool, execution_id), events):
+            for line in render_execution(whole.execution, whole.steps, whole.events):
                 click.echo(line)
         return EXIT_CODES[status]
-    except KeyboardInterrupt:
-        if services.origin != "embedded":
-            click.echo("the execution goes on without us: `afu9 show` tells how", err=True)
-        raise
-    finally:
-        broker.close()
-        pool.close()
 
 
-@contextmanager
-def _fleet(services: Services) -> Iterator[Callable[[float], None] | None]:
-    """With embedded servers the worker is ours too, unless their owner has one; else the fleet's workers run the steps."""
-    if services.origin == "configured" or (services.origin == "attached" and _workers_alive(services)):
-        yield _no_worker_hint(services)
-        return
-    from workers.serve import Served
-
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    settings = services.settings
-    pool = open_pool(settings.database_dsn)
-    broker = StepBroker(settings.redis_url, namespace=settings.namespace)
-    recovery = Recovery(pool, broker, settings)
-    served = Served(settings.model_copy(update={"drain_seconds": 2.0}), watched=False)
-    recovery.start()
-    try:
-        yield None
-        services.wait_for_others()
-    finally:
-        recovery.stop()
-        served.stop()
-        broker.close()
-        pool.close()
-
-
-def _no_worker_hint(services: Services) -> Callable[[float], None]:
-    told = False
-
-    def hint(idle_seconds: float) -> None:
-        nonlocal told
-        if told or idle_seconds < 3:
-            return
-        told = True
-        if not _workers_alive(services):
-            click.echo("no worker is alive: start one with `afu9 worker`; the execution waits", err=True)
-
-    return hint
-
-
-def _workers_alive(services: Services) -> bool:
-    with open_pool(services.settings.database_dsn) as pool:
-        return bool(run(pool, "server_facts")[0]["workers_alive"])
-
-
-def _run_in_memory(workflow: Workflow, settings: Settings, request: Request) -> int:
+def _run_in_memory(wish: Wish, mcp_config: Path | None) -> int:
+    from control_center.check_wish import check_wish
     from workers.engine import WorkflowEngine
+    from workers.mcp_client import McpClient
 
+    settings = Settings.load()
+    if mcp_config is not None:
+        settings = settings.model_copy(update={"mcp_config": mcp_config})
+    workflow = check_wish(wish, settings)
     tools = McpClient.from_environment(settings.mcp_config)
     try:
         engine = WorkflowEngine(tools, persistence=False, settings=settings)
-        result = engine.execute(workflow, {**request.context, "input": request.input})
+        result = engine.execute(workflow, {**wish.context, "input": wish.input})
     finally:
         tools.close()
     steps: list[dict[str, Any]] = [

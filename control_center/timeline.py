@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from psycopg.rows import DictRow
-
+from control_center.progress import elapsed_ms, in_ms
+from control_center.source import Row
 from workers.secrets import redact
 
 GLYPHS = {
@@ -24,11 +24,16 @@ WIDTH = 40
 PREVIEW = 2000
 
 
-def render_execution(execution: DictRow, steps: Sequence[DictRow], events: Sequence[DictRow]) -> Iterator[str]:
+def glyph(status: str) -> str:
+    """A newer API may have words that are not known here."""
+    return GLYPHS.get(status, "?")
+
+
+def render_execution(execution: Row, steps: Sequence[Row], events: Sequence[Row]) -> Iterator[str]:
     """Lines for a terminal, without colour."""
     status = execution["status"]
     name = execution["title"] or execution["workflow_name"] or "execution"
-    yield f"{GLYPHS[status]} {name} {execution['id']}  {status}  {_span(execution)}"
+    yield f"{glyph(status)} {name} {execution['id']}  {status}  {_span(execution)}"
     yield ""
     yield from render_timeline(execution, steps, events)
     if execution["error"]:
@@ -40,17 +45,17 @@ def render_execution(execution: DictRow, steps: Sequence[DictRow], events: Seque
         yield _cut(json.dumps(redact(execution["output"]), indent=2, ensure_ascii=False))
 
 
-def render_timeline(execution: DictRow, steps: Sequence[DictRow], events: Sequence[DictRow]) -> Iterator[str]:
+def render_timeline(execution: Row, steps: Sequence[Row], events: Sequence[Row]) -> Iterator[str]:
     """One line per step with its bar, duration and retries, and below it one per attempt that did not make it."""
-    begin = execution["started_at"]
+    begin = in_ms(execution["started_at"])
     ends = [step["completed_at"] or step["claimed_at"] for step in steps if step["started_at"]]
-    end = max([execution["completed_at"] or begin, *(moment for moment in ends if moment)])
+    end = max(in_ms(moment) for moment in [execution["completed_at"] or begin, *ends] if moment)
     names = max([len(step["step_name"]) for step in steps], default=0)
     tools = max([len(step["tool"] or "") for step in steps], default=0)
     for step in steps:
         bar = _bar(step["started_at"], step["completed_at"], begin, end)
         yield (
-            f"  {GLYPHS[step['status']]} {step['step_name']:<{names}}  {step['tool'] or '':<{tools}}  {bar}  "
+            f"  {glyph(step['status'])} {step['step_name']:<{names}}  {step['tool'] or '':<{tools}}  {bar}  "
             f"{_milliseconds(step['duration_ms']):>9}{_retries(step)}"
         ).rstrip()
         for event in events:
@@ -63,16 +68,17 @@ def render_timeline(execution: DictRow, steps: Sequence[DictRow], events: Sequen
 def _bar(started: datetime | None, completed: datetime | None, begin: datetime, end: datetime) -> str:
     if started is None:
         return " " * WIDTH
+    started, completed = in_ms(started), completed and in_ms(completed)
     whole = max((end - begin).total_seconds(), 0.001)
     first = min(int((started - begin).total_seconds() / whole * WIDTH), WIDTH - 1)
     last = int(((completed or end) - begin).total_seconds() / whole * WIDTH)
     return ("·" * first + "█" * max(last - first, 1)).ljust(WIDTH, "·")[:WIDTH]
 
 
-def _span(execution: DictRow) -> str:
+def _span(execution: Row) -> str:
     if execution["completed_at"] is None:
-        return f"since {execution['started_at']:%Y-%m-%d %H:%M:%S}"
-    return _milliseconds(round((execution["completed_at"] - execution["started_at"]).total_seconds() * 1000))
+        return f"since {execution['started_at'].astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+    return _milliseconds(elapsed_ms(execution["started_at"], execution["completed_at"]))
 
 
 def _milliseconds(value: int | None) -> str:
@@ -81,7 +87,7 @@ def _milliseconds(value: int | None) -> str:
     return f"{value} ms" if value < 10_000 else f"{value / 1000:.1f} s"
 
 
-def _retries(step: DictRow) -> str:
+def _retries(step: Row) -> str:
     count: Any = step["retry_count"]
     return f"  {count} {'retry' if count == 1 else 'retries'}" if count else ""
 

@@ -4,6 +4,7 @@ Afu9Error
 ├── InvalidDefinition      a definition with its faults, all of them            exit 2
 ├── InvalidInput           a file, an argument or a setting that cannot be used  exit 2
 ├── NotFound               an id or a name that names nothing                    exit 3
+├── NotAllowed             a key that is missing, wrong, or of a lesser role      exit 5
 ├── Disabled               a workflow that an operator has switched off          exit 1
 ├── Unreachable            PostgreSQL, Redis or a server does not answer         exit 6
 │   └── TooSlow            a statement took longer than it may
@@ -62,6 +63,12 @@ class NotFound(Afu9Error):
 
 class Disabled(Afu9Error):
     """A workflow that an operator has switched off."""
+
+
+class NotAllowed(Afu9Error):
+    """The API refuses the key, or its role."""
+
+    exit_code = 5
 
 
 class Unreachable(Afu9Error):

@@ -6,6 +6,7 @@ read here. Rows are dictionaries with the columns of schema.sql; times are aware
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -116,7 +117,11 @@ def reconstruct_execution(pool: Pool, execution_id: UUID) -> dict[str, Any]:
     """The execution's state from the database, in the original's shape:
     {executionId, status, input, context, steps: [{name, status, output, duration, retries}]}. duration in ms.
     Raises NotFound."""
-    execution = require_execution(pool, execution_id)
+    return execution_state(require_execution(pool, execution_id), get_execution_steps(pool, execution_id))
+
+
+def execution_state(execution: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The same, of rows that were read already."""
     return {
         "executionId": str(execution["id"]),
         "status": execution["status"],
@@ -130,24 +135,28 @@ def reconstruct_execution(pool: Pool, execution_id: UUID) -> dict[str, Any]:
                 "duration": step["duration_ms"],
                 "retries": step["retry_count"],
             }
-            for step in get_execution_steps(pool, execution_id)
+            for step in steps
         ],
     }
 
 
 def find_execution(pool: Pool, text: str) -> UUID:
     """The execution that `text`, an id or the beginning of one, names. Raises NotFound, or InvalidInput if ambiguous."""
-    digits = text.lower().replace("-", "")
-    if not digits or len(digits) > 32 or set(digits) - set("0123456789abcdef"):
-        raise InvalidInput(f"{text!r} is not an execution id: ids are UUIDs, or the beginning of one")
-    bounds = {"first": UUID(digits.ljust(32, "0")), "last": UUID(digits.ljust(32, "f"))}
-    rows = run(pool, "find_executions", bounds)
+    rows = run(pool, "find_executions", id_bounds(text))
     if not rows:
         raise NotFound(f"no execution {text}: `afu9 ls` lists them")
     if len(rows) > 1:
         raise InvalidInput(f"more than one execution begins with {text}: give more of the id")
     found: UUID = rows[0]["id"]
     return found
+
+
+def id_bounds(text: str) -> dict[str, UUID]:
+    """The first and the last id that begin so. Raises InvalidInput."""
+    digits = text.lower().replace("-", "")
+    if not digits or len(digits) > 32 or set(digits) - set("0123456789abcdef"):
+        raise InvalidInput(f"{text!r} is not an execution id: ids are UUIDs, or the beginning of one")
+    return {"first": UUID(digits.ljust(32, "0")), "last": UUID(digits.ljust(32, "f"))}
 
 
 def _stored(value: Any, what: str) -> str | None:

@@ -17,7 +17,7 @@ from control_center.api.auth import needs
 from control_center.api.paging import decode_cursor, encode_cursor
 from control_center.api.problems import Problem, documented
 from persistence.errors import NotFound
-from persistence.executions import get_execution_steps, require_execution
+from persistence.executions import find_execution, get_execution_steps, require_execution
 from persistence.json_value import encode_json
 from persistence.pool import Pool, run
 
@@ -118,6 +118,12 @@ def get_execution(
     response.headers["ETag"] = tag
     response.headers["Cache-Control"] = "no-cache"
     return shapes.execution_detail(row, steps, frozenset(hide or []))
+
+
+@router.get("/find/{beginning}", responses=documented("not-found", "invalid-request"))
+def find(request: Request, beginning: str) -> shapes.Found:
+    """The one execution whose id begins so."""
+    return shapes.Found(execution_id=str(find_execution(request.app.state.read_pool, beginning)))
 
 
 class NotModified(Exception):

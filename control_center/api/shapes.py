@@ -149,6 +149,7 @@ class Step(_Shape):
     error_kind: str | None
     attempt: int
     next_run_at: str | None
+    claimed_at: str | None
 
 
 class Metadata(_Shape):
@@ -162,6 +163,10 @@ class ExecutionDetail(_Shape):
     execution: Execution
     steps: list[Step]
     metadata: Metadata
+
+
+class Found(_Shape):
+    execution_id: str
 
 
 class Event(_Shape):
@@ -241,7 +246,8 @@ def step_shape(step: DictRow, hidden: frozenset[str] = frozenset()) -> Step:
     (shown,) = step_objects([step])
     for key in hidden & {"input", "output"}:
         shown[key] = None
-    return Step(**shown, attempt=step["attempt"], next_run_at=iso(step["next_run_at"]))
+    due, claimed = iso(step["next_run_at"]), iso(step["claimed_at"])
+    return Step(**shown, attempt=step["attempt"], next_run_at=due, claimed_at=claimed)
 
 
 def event_shape(event: DictRow) -> Event:

@@ -14,7 +14,9 @@ import pytest
 from control_center.cli import COMMANDS, invoke
 from control_center.progress import iso
 from control_center.read_files import read_input
+from control_center.source import Whole
 from control_center.timeline import render_execution
+from control_center.watch_execution import entries
 from persistence.errors import InvalidInput, NotFound
 
 
@@ -139,3 +141,33 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     """So that its module imports and its options parse."""
     assert invoke([name, "--help"]) == 0
     assert "Usage" in capsys.readouterr().out
+
+
+def test_a_log_keeps_the_order_of_cause_within_a_millisecond() -> None:
+    """Started, tried, completed, the next step, the end; what concerns no step has none."""
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def step(name: str, **more: Any) -> dict[str, Any]:
+        facts = {"id": name, "step_name": name, "tool": "t.x", "attempt": 1, "error": None, "status": "completed"}
+        return facts | {"started_at": begin, "completed_at": begin} | more
+
+    def event(step_id: str | None, at: datetime, **more: Any) -> dict[str, Any]:
+        facts = {"step_id": step_id, "created_at": at, "attempt": None, "kind": None, "actor": None, "message": None}
+        return facts | more
+
+    steps = [step("b", attempt=2), step("a"), step("c", started_at=None, completed_at=None, status="pending")]
+    lost = event(
+        "b", begin + timedelta(microseconds=900), event="attempt_failed", attempt=1, kind="lost", message="gone"
+    )
+    paused = event(None, begin - timedelta(seconds=1), event="paused", actor="ann", message="lunch")
+    execution = {"completed_at": begin, "status": "failed", "error": "no"}
+    found = entries(Whole(execution, steps, [lost, paused]))
+    assert [(one.step, one.attempt, one.what, one.words) for one in found] == [
+        ("", 0, "paused", "ann: lunch"),
+        ("b", 1, "started", "t.x"),
+        ("b", 1, "failed", "lost: gone"),
+        ("b", 2, "completed", ""),
+        ("a", 1, "started", "t.x"),
+        ("a", 1, "completed", ""),
+        ("", 0, "failed", "no"),
+    ]

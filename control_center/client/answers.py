@@ -1,0 +1,266 @@
+"""What the API answers, as values: its names in snake_case, times as aware datetimes (UTC), numbers as they were sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+TERMINAL = ("completed", "failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One wish among many for `submit_many`. Its key is made with it: submitting the same Request again starts nothing
+    new, so a call that failed half-way is simply made again with the same list."""
+
+    input: dict[str, Any] = field(default_factory=dict)
+    context: dict[str, Any] = field(default_factory=dict)
+    title: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    idempotency_key: str = field(default_factory=lambda: str(uuid4()))
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """`replayed`: the idempotency key was used before, and this is the execution it started."""
+
+    execution_id: str
+    workflow_id: str | None
+    url: str
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedBatch:
+    executions: list[Accepted]
+
+
+@dataclass(frozen=True, slots=True)
+class CalledTool:
+    """`repeatable`: whether a call with an unknown outcome would be made again; None if the catalogue does not say."""
+
+    step: str
+    index: int
+    tool: str
+    condition: str | None
+    known: bool
+    repeatable: bool | None
+    destructive: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    workflow_id: str | None
+    steps: list[CalledTool]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    execution_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionRow:
+    """An execution in a listing: no payloads, its error cut to 200 characters."""
+
+    id: str
+    workflow_id: str | None
+    status: str
+    started_at: datetime | None
+    completed_at: datetime | None
+    error: str | None
+    triggered_by: str | None
+    github_run_id: str | None
+    created_at: datetime
+    workflow: str | None
+    title: str | None
+    labels: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionPage:
+    executions: list[ExecutionRow]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """`status`: pending, running, paused, completed, failed or cancelled."""
+
+    id: str
+    workflow_id: str | None
+    status: str
+    input: Any
+    output: Any
+    context: Any
+    started_at: datetime | None
+    completed_at: datetime | None
+    error: str | None
+    triggered_by: str | None
+    github_run_id: str | None
+    created_at: datetime
+    updated_at: datetime
+    workflow: str | None
+    title: str | None
+    labels: dict[str, Any]
+    definition_hash: str | None
+
+    @property
+    def ended(self) -> bool:
+        return self.status in TERMINAL
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`claimed_at`: when its newest attempt began; `started_at`: when its first did."""
+
+    id: str
+    name: str
+    index: int
+    status: str
+    input: Any
+    output: Any
+    started_at: datetime | None
+    completed_at: datetime | None
+    duration_ms: int | None
+    error: str | None
+    retry_count: int
+    tool: str | None
+    error_kind: str | None
+    attempt: int
+    next_run_at: datetime | None
+    claimed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    total_steps: int
+    completed_steps: int
+    failed_steps: int
+    skipped_steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionDetail:
+    execution: Execution
+    steps: list[Step]
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that the rows alone do not tell: an attempt that failed, was lost or handed back, or an operator's act."""
+
+    id: int
+    step_id: str | None
+    attempt: int | None
+    event: str
+    kind: str | None
+    message: str | None
+    actor: str | None
+    started_at: datetime | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StepDetail:
+    step: Step
+    attempts: list[Event]
+
+
+@dataclass(frozen=True, slots=True)
+class EventList:
+    events: list[Event]
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """A registered workflow: the newest version, or the one asked for."""
+
+    id: str
+    name: str
+    version: int
+    enabled: bool
+    description: str | None
+    definition_hash: str
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowDetail(Workflow):
+    definition: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowPage:
+    workflows: list[Workflow]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """`created`: the definition made a new version; else it was the newest already."""
+
+    id: str
+    name: str
+    version: int
+    enabled: bool
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    server: str
+    tool: str
+    description: str | None
+    input_schema: Any
+    output_schema: Any
+    annotations: Any
+    repeatable: bool
+    era: str | None
+    hash: str
+    fetched_at: datetime | None
+    changed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolList:
+    tools: list[Tool]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerHealth:
+    """`healthy`: it answered when a worker last looked."""
+
+    name: str
+    healthy: bool
+    protocol: str | None
+    tools: int
+    error: str | None
+    looked_at: datetime | None
+    fetched_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class McpHealth:
+    servers: list[ServerHealth]
+    total: int
+    healthy: int
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """`redis`: ok or away; without it submissions still succeed. `workers`: how many are alive."""
+
+    status: str
+    database: str
+    redis: str
+    workers: int

@@ -1,0 +1,111 @@
+"""Client: the operations, carried out in the calling thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import httpx
+
+from control_center.client import follow, keep, start
+from control_center.client.call import Call, Pause, attempt
+from control_center.client.connect import Connection, answer_of
+from control_center.client.flow import Emit, Flow, Stream
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _returns(operation: Callable[P, Flow[T]]) -> Callable[Concatenate[Client, P], T]:
+    @wraps(operation)
+    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        flow = operation(*args, **kwargs)
+        try:
+            effect = next(flow)
+            while True:
+                effect = flow.send(self._do(effect))
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+
+    return method
+
+
+def _yields(operation: Callable[P, Stream[T]]) -> Callable[Concatenate[Client, P], Iterator[T]]:
+    @wraps(operation)
+    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        stream, answer = operation(*args, **kwargs), None
+        while True:
+            try:
+                effect = stream.send(answer)  # type: ignore[arg-type]  # None where no answer is waited for
+            except StopIteration:
+                return
+            answer = None
+            if isinstance(effect, Emit):
+                yield effect.value
+            else:
+                answer = self._do(effect)
+
+    return method
+
+
+class Client(Connection):
+    """Talks to an AFU-9 API; threads may share it. Close it, or use it in a `with`."""
+
+    def _open(self) -> None:
+        self._http = httpx.Client()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _do(self, effect: Call | Pause) -> Any:
+        if isinstance(effect, Pause):
+            return self._try(effect)
+        attempts = attempt(effect, self._patience)
+        try:
+            tried = next(attempts)
+            while True:
+                tried = attempts.send(self._try(tried))
+        except StopIteration as stop:
+            return stop.value
+
+    def _try(self, effect: Call | Pause) -> Any:
+        if isinstance(effect, Pause):
+            time.sleep(effect.seconds)
+            return None
+        try:
+            return answer_of(self._http.request(**self._arguments(effect)))
+        except httpx.RequestError as error:
+            return self._no_answer(error)
+
+    submit = _returns(start.submit)
+    submit_many = _returns(start.submit_many)
+    trigger = _returns(start.trigger)
+    dry_run = _returns(start.dry_run)
+    get = _returns(follow.get)
+    steps = _returns(follow.steps)
+    step = _returns(follow.step)
+    events = _returns(follow.events)
+    find = _returns(follow.find)
+    wait = _returns(follow.wait)
+    result = _returns(follow.result)
+    watch = _yields(follow.watch)
+    poll = _yields(follow.poll)
+    iter_executions = _yields(follow.iter_executions)
+    register_workflow = _returns(keep.register_workflow)
+    workflows = _returns(keep.workflows)
+    get_workflow = _returns(keep.get_workflow)
+    enable = _returns(keep.enable)
+    disable = _returns(keep.disable)
+    tools = _returns(keep.tools)
+    mcp_health = _returns(keep.mcp_health)
+    health = _returns(keep.health)
+    ready = _returns(keep.ready)

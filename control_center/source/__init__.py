@@ -1,0 +1,100 @@
+"""Where commands read executions from and hand them to: a database, or the HTTP API in front of one.
+
+A command knows a Source and nothing behind it; both give the same rows, with the columns of schema.sql, so that its output
+and its exit code are the same. What is behind is imported when it is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
+
+import click
+
+from persistence.errors import InvalidInput
+
+Row = Mapping[str, Any]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """An execution, its steps by index, and its events in order."""
+
+    execution: Row
+    steps: Sequence[Row]
+    events: Sequence[Row]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """An execution that somebody wants: a definition as it was read, and what it is started with."""
+
+    definition: Any
+    input: dict[str, Any]
+    context: dict[str, Any]
+    title: str | None
+    triggered_by: str
+    idempotency_key: str | None
+
+
+class Source(Protocol):
+    """Every method raises Afu9Error: NotFound for an id that names nothing, Unreachable if nobody answers."""
+
+    def find(self, text: str) -> UUID:
+        """The execution that an id, or the beginning of one, names."""
+
+    def recent(self, limit: int, status: str | None) -> Sequence[Row]:
+        """The newest executions: id, title, status, started_at, completed_at, error, triggered_by."""
+
+    def whole(self, execution_id: UUID) -> Whole:
+        """Everything about one."""
+
+    def progress(self, execution_id: UUID) -> Iterator[Row]:
+        """One row per look, for as long as it is asked for: status, steps_total, steps_done, running_name, retries, times."""
+
+    def workers_alive(self) -> bool:
+        """Whether anybody would run a step."""
+
+    def started(self, wish: Wish) -> AbstractContextManager[UUID]:
+        """Starts an execution; until the end of the `with`, what it needs to run is there. Raises InvalidDefinition."""
+
+    @property
+    def lasts(self) -> bool:
+        """Whether executions go on without this command."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the options say. `url` empty: the database of the settings."""
+
+    url: str
+    key_file: Path | None
+
+    def open(self, *, start: bool = False, mcp_config: Path | None = None) -> AbstractContextManager[Source]:
+        """`start`: embedded servers are started where nothing else is configured. `mcp_config`: the servers of our own
+        workers. Raises InvalidInput."""
+        if self.key_file is not None and not self.url:
+            raise InvalidInput("--api-key-file is for an API: give --url too, or set AFU9_URL")
+        if self.url:
+            from control_center.source.http import open_http
+
+            return open_http(self.url, self.key_file, mcp_config)
+        from control_center.source.database import open_database
+
+        return open_database(start, mcp_config)
+
+
+def place_options(command: F) -> F:
+    """`--url` and `--api-key-file`, as parameters of these names."""
+    url = click.option("--url", envvar="AFU9_URL", default="", help="An API; default AFU9_URL, else the database.")
+    key = click.option(
+        "--api-key-file",
+        type=click.Path(path_type=Path),
+        help="A file with the API's key; default the variable AFU9_API_KEY.",
+    )
+    return url(key(command))

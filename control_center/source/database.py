@@ -1,0 +1,124 @@
+"""The database as a source: the configured one, that of a running `afu9 dev`, or an embedded one of this command's own.
+
+With embedded servers the worker is ours too, unless their owner has one; else the fleet's workers run the steps.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from pathlib import Path
+from uuid import UUID
+
+from control_center.check_wish import check_wish
+from control_center.list_tools import tool_schemas
+from control_center.services import Services, open_services
+from control_center.source import Row, Source, Whole, Wish
+from orchestrator.broker import StepBroker
+from orchestrator.recover import Recovery
+from orchestrator.submit import Request, Submitter
+from persistence.executions import find_execution, get_execution_steps, require_execution
+from persistence.pool import Pool, open_pool, run
+from persistence.settings import Settings
+
+INTERVAL = 0.1  # seconds between two looks
+
+
+@contextmanager
+def open_database(start: bool, mcp_config: Path | None) -> Iterator[Source]:
+    """`start`: as open_services."""
+    settings = Settings.load()
+    if mcp_config is not None:
+        settings = settings.model_copy(update={"mcp_config": mcp_config})
+    with ExitStack() as stack:
+        yield DatabaseSource(settings, start, stack)
+
+
+class DatabaseSource:
+    """See Source. Nothing is opened, and no server started, before it is needed."""
+
+    def __init__(self, settings: Settings, start: bool, stack: ExitStack):
+        self._settings = settings
+        self._start = start
+        self._stack = stack
+
+    @cached_property
+    def _services(self) -> Services:
+        return self._stack.enter_context(open_services(self._settings, start=self._start))
+
+    @cached_property
+    def _pool(self) -> Pool:
+        dsn = self._services.settings.database_dsn
+        return self._stack.enter_context(open_pool(dsn))
+
+    @property
+    def lasts(self) -> bool:
+        return self._services.origin != "embedded"
+
+    def find(self, text: str) -> UUID:
+        return find_execution(self._pool, text)
+
+    def recent(self, limit: int, status: str | None) -> Sequence[Row]:
+        return run(self._pool, "list_executions", {"limit": limit, "status": status})
+
+    def whole(self, execution_id: UUID) -> Whole:
+        return Whole(
+            require_execution(self._pool, execution_id),
+            get_execution_steps(self._pool, execution_id),
+            run(self._pool, "get_execution_events", {"execution_id": execution_id}),
+        )
+
+    def progress(self, execution_id: UUID) -> Iterator[Row]:
+        require_execution(self._pool, execution_id)
+        while True:
+            yield run(self._pool, "get_progress", {"ids": [execution_id]})[0]
+            threading.Event().wait(INTERVAL)
+
+    def workers_alive(self) -> bool:
+        return bool(run(self._pool, "server_facts")[0]["workers_alive"])
+
+    @contextmanager
+    def started(self, wish: Wish) -> Iterator[UUID]:
+        check_wish(wish, self._settings)
+        workflow = check_wish(wish, self._settings, tool_schemas(self._pool))
+        request = Request(
+            input=wish.input,
+            context=wish.context,
+            title=wish.title,
+            triggered_by=wish.triggered_by,
+            idempotency_key=wish.idempotency_key,
+        )
+        settings = self._services.settings
+        with self._fleet():
+            broker = StepBroker(settings.redis_url, namespace=settings.namespace)
+            try:
+                yield Submitter(self._pool, broker).submit(workflow, [request])[0].execution_id
+            finally:
+                broker.close()
+
+    @contextmanager
+    def _fleet(self) -> Iterator[None]:
+        services = self._services
+        if services.origin == "configured" or (services.origin == "attached" and self.workers_alive()):
+            yield
+            return
+        from workers.serve import Served
+
+        logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+        settings = services.settings
+        pool = open_pool(settings.database_dsn)
+        broker = StepBroker(settings.redis_url, namespace=settings.namespace)
+        recovery = Recovery(pool, broker, settings)
+        served = Served(settings.model_copy(update={"drain_seconds": 2.0}), watched=False)
+        recovery.start()
+        try:
+            yield
+            services.wait_for_others()
+        finally:
+            recovery.stop()
+            served.stop()
+            broker.close()
+            pool.close()

@@ -1,0 +1,141 @@
+"""The HTTP API as a source. The API's answers become rows, its problems our errors with their exit codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from control_center.client import Client, ExecutionDetail, errors
+from control_center.read_files import read_bytes
+from control_center.source import Row, Source, Whole, Wish
+from persistence.errors import Afu9Error, Fault, InvalidDefinition, InvalidInput, NotAllowed, NotFound, Unreachable
+from persistence.executions import id_bounds
+
+PATIENCE = 3.0  # seconds: a person waits for the answer
+PAYLOADS = ("input", "output", "context")
+
+
+@contextmanager
+def open_http(url: str, key_file: Path | None, mcp_config: Path | None) -> Iterator[Source]:
+    """The API at `url`, with the key of the file or of AFU9_API_KEY."""
+    if mcp_config is not None:
+        raise InvalidInput("--mcp-config is for workers of this machine; over HTTP the API's workers run the steps")
+    with translated(), Client(url, _key(key_file), patience=PATIENCE) as client:
+        yield HttpSource(client)
+
+
+class HttpSource:
+    """See Source."""
+
+    lasts = True
+
+    def __init__(self, client: Client):
+        self._client = client
+
+    def find(self, text: str) -> UUID:
+        id_bounds(text)
+        return UUID(self._client.find(text))
+
+    def recent(self, limit: int, status: str | None) -> Sequence[Row]:
+        found = self._client.iter_executions(limit=limit, status=status, page_size=limit)
+        return [_row(one) | {"title": one.title or one.workflow} for one in found]
+
+    def whole(self, execution_id: UUID) -> Whole:
+        detail = self._client.get(execution_id)
+        events = self._client.events(execution_id)
+        return Whole(
+            _row(detail.execution) | {"workflow_name": detail.execution.workflow},
+            [_row(step) | {"step_name": step.name, "step_index": step.index} for step in detail.steps],
+            [_row(event) | {"created_at": event.at} for event in events],
+        )
+
+    def progress(self, execution_id: UUID) -> Iterator[Row]:
+        row: dict[str, Any] = {}
+        for seen in self._client.poll(execution_id, hide=PAYLOADS):
+            row = _progress(seen) if seen is not None else row
+            yield row
+
+    def workers_alive(self) -> bool:
+        return self._client.ready().workers > 0
+
+    @contextmanager
+    def started(self, wish: Wish) -> Iterator[UUID]:
+        accepted = self._client.submit(
+            definition=wish.definition,
+            input=wish.input,
+            context=wish.context,
+            title=wish.title,
+            triggered_by=wish.triggered_by,
+            idempotency_key=wish.idempotency_key,
+        )
+        yield UUID(accepted.execution_id)
+
+
+def _row(value: Any) -> dict[str, Any]:
+    return {one.name: getattr(value, one.name) for one in fields(value)}
+
+
+def _progress(seen: ExecutionDetail) -> dict[str, Any]:
+    execution, counts = seen.execution, seen.metadata
+    return {
+        "id": execution.id,
+        "status": execution.status,
+        "started_at": execution.started_at,
+        "completed_at": execution.completed_at,
+        "read_at": datetime.now(UTC),
+        "steps_total": counts.total_steps,
+        "steps_done": counts.completed_steps + counts.skipped_steps + counts.failed_steps,
+        "running_name": next((step.name for step in seen.steps if step.status == "running"), None),
+        "retries": sum(step.retry_count for step in seen.steps),
+    }
+
+
+def _key(file: Path | None) -> str | None:
+    if file is None:
+        return None
+    try:
+        key = read_bytes(file).decode().strip()
+    except UnicodeDecodeError:
+        key = ""
+    if not key:
+        raise InvalidInput(f"{file} holds no key")
+    return key
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """The client's errors as ours."""
+    try:
+        yield
+    except errors.ClientError as error:
+        raise _translation(error) from None
+
+
+def _translation(error: errors.ClientError) -> Afu9Error:
+    match error:
+        case errors.InvalidRequest(type="invalid-definition", errors=found):
+            return InvalidDefinition([_fault(one) for one in found])
+        case errors.InvalidRequest(detail=detail):
+            return InvalidInput(detail)
+        case errors.NotFound(detail=detail):
+            return NotFound(detail)
+        case errors.Unauthenticated() | errors.Forbidden():
+            return NotAllowed(f"the API refuses: {error.detail}; the key comes from AFU9_API_KEY or --api-key-file")
+        case errors.RateLimited() | errors.Unavailable():
+            return Unreachable(f"the API cannot serve now: {error}")
+        case errors.UnexpectedAnswer():
+            return Afu9Error(f"the answer is not an AFU-9 API's: {error}")
+        case errors.ConnectionFailed():
+            return Unreachable(str(error))
+        case errors.Unsendable():
+            return InvalidInput(str(error))
+    return Afu9Error(f"the API answers {error}")
+
+
+def _fault(found: Any) -> Fault:
+    return Fault(str(found.get("pointer", "")), str(found.get("detail", "")), str(found.get("hint") or ""))
