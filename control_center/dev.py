@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 import click
 
+from control_center.serve_api import listen, port_of
 from control_center.services import open_services
 from persistence.errors import Afu9Error
 from persistence.settings import Settings
@@ -42,13 +43,13 @@ def dev_command(workers: int, port: int | None) -> int:
         click.echo(f"redis     {masked(services.settings.redis_url)}")
         click.echo(f"state     {settings.state_dir.absolute()}")
         click.echo(f"servers   {settings.mcp_config or 'none: set AFU9_MCP_CONFIG to an mcpServers file'}")
-        port = settings.api_port if port is None else port
+        port = _usable_port(settings.api_port, port)
         roles = [
             Role("api", environment, "--host", "127.0.0.1", "--port", str(port)),
             Role("orchestrator", environment),
             *(Role("worker", environment) for _ in range(workers)),
         ]
-        click.echo(f"api       http://127.0.0.1:{port}/api/workflow/executions")
+        click.echo(f"api       http://127.0.0.1:{port}/api")
         click.echo(
             f"running   api, orchestrator, {workers} worker(s). Try `afu9 run FILE` in this folder; Ctrl-C ends all"
         )
@@ -61,6 +62,18 @@ def dev_command(workers: int, port: int | None) -> int:
         for role in roles:
             role.wait(settings.drain_seconds + 10)
     return 0
+
+
+def _usable_port(usual: int, wanted: int | None) -> int:
+    """The wanted port, or the usual one, or a free one if that is taken. Raises Afu9Error if the wanted one is taken."""
+    try:
+        with listen("127.0.0.1", usual if wanted is None else wanted) as listener:
+            return port_of(listener)
+    except Afu9Error:
+        if wanted is not None:
+            raise
+    with listen("127.0.0.1", 0) as listener:
+        return port_of(listener)
 
 
 def masked(url: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 
@@ -118,12 +119,21 @@ def test_run_attaches_to_a_running_dev_and_ctrl_c_leaves_nothing(alone: dict[str
         assert lines[0]["stepsTotal"] == 4
         assert lines[-1]["status"] == "completed"
         assert afu9(alone, "doctor").returncode == 0
+        address = next(line.split()[1] for line in fleet.log().splitlines() if line.startswith("api  "))
+        wait_until(lambda: answers(address.replace("/api", "/readyz")), 20, "the API's start")
         dev.send_signal(signal.SIGINT)
         assert dev.wait(30) == 0
     finally:
         fleet.end()
     assert find_running(home / "state") is None
     assert processes_of(home) == []
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def test_a_killed_dev_leaves_nothing(alone: dict[str, str], home: Path) -> None:
@@ -133,7 +143,7 @@ def test_a_killed_dev_leaves_nothing(alone: dict[str, str], home: Path) -> None:
     fleet = Fleet(alone | {"AFU9_DRAIN_SECONDS": "2"}, home / "logs")
     try:
         dev = fleet.start("dev")
-        wait_until(lambda: len(processes_with(f"--parent {dev.pid}")) == 2, 60, "the start of two roles")
+        wait_until(lambda: len(processes_with(f"--parent {dev.pid}")) == 3, 60, "the start of three roles")
         dev.kill()
         wait_until(lambda: processes_with(f"--parent {dev.pid}") == [], 30, "the end of the roles")
         wait_until(lambda: processes_of(home) == [], 10, "the end of the servers")
