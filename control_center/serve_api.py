@@ -15,6 +15,7 @@ import click
 from control_center.keys import Trust
 from control_center.roles import PARENT, load_settings, stop_when_asked
 from persistence.errors import Afu9Error, InvalidInput
+from persistence.migrate import require_schema
 from persistence.settings import Settings
 
 GRACE = 10  # seconds for requests that are being answered
@@ -32,6 +33,7 @@ def api_command(host: str | None, port: int | None, insecure_no_auth: bool, pare
         raise InvalidInput("DATABASE_URL and REDIS_URL are needed, or use `afu9 dev`")
     host = host or settings.api_host
     trust = trust_for(settings, host, insecure_no_auth)
+    require_schema(settings.database_dsn)
     stopping = stop_when_asked(parent)
     with listen(host, settings.api_port if port is None else port) as listener:
         click.echo(f"api  {address_of(listener)}", err=True)
