@@ -61,13 +61,15 @@ class Entry:
 
 
 def entries(whole: Whole) -> list[Entry]:
-    """In the order of time, and within a millisecond in that of cause."""
+    """In the order of time, and within a millisecond in that of cause. An event is left out whose attempt began after the
+    steps were read: the next look has it, after what led to it."""
     found: list[Entry] = []
     for step in whole.steps:
         name = step["step_name"]
         if step["started_at"]:
             found.append(Entry(step["started_at"], name, 1, "started", step["tool"] or ""))
-        found += [_of_event(event, name) for event in whole.events if event["step_id"] == step["id"]]
+        mine = [event for event in whole.events if event["step_id"] == step["id"]]
+        found += [_of_event(event, name) for event in mine if (event["attempt"] or 0) <= step["attempt"]]
         if step["completed_at"]:
             found.append(Entry(step["completed_at"], name, step["attempt"], step["status"], step["error"] or ""))
     found += [_of_event(event, "") for event in whole.events if event["step_id"] is None]

@@ -11,7 +11,7 @@ import httpx
 
 from control_center.client import follow, keep, start
 from control_center.client.call import Call, Pause, attempt
-from control_center.client.connect import Connection, answer_of
+from control_center.client.connect import LIMITS, Connection, answer_of
 from control_center.client.flow import Emit, Flow, Stream
 
 P = ParamSpec("P")
@@ -55,7 +55,7 @@ class AsyncClient(Connection):
     """Talks to an AFU-9 API from one asyncio loop. Close it with `aclose`, or use it in an `async with`."""
 
     def _open(self) -> None:
-        self._http = httpx.AsyncClient()
+        self._http = httpx.AsyncClient(limits=LIMITS)
 
     async def aclose(self) -> None:
         await self._http.aclose()

@@ -11,7 +11,7 @@ import httpx
 
 from control_center.client import follow, keep, start
 from control_center.client.call import Call, Pause, attempt
-from control_center.client.connect import Connection, answer_of
+from control_center.client.connect import LIMITS, Connection, answer_of
 from control_center.client.flow import Emit, Flow, Stream
 
 P = ParamSpec("P")
@@ -55,7 +55,7 @@ class Client(Connection):
     """Talks to an AFU-9 API; threads may share it. Close it, or use it in a `with`."""
 
     def _open(self) -> None:
-        self._http = httpx.Client()
+        self._http = httpx.Client(limits=LIMITS)
 
     def close(self) -> None:
         self._http.close()

@@ -23,7 +23,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """An execution, its steps by index, and its events in order."""
+    """An execution, its steps by index, and its events in order. The events are read last and may know more."""
 
     execution: Row
     steps: Sequence[Row]

@@ -161,7 +161,8 @@ def test_a_log_keeps_the_order_of_cause_within_a_millisecond() -> None:
     )
     paused = event(None, begin - timedelta(seconds=1), event="paused", actor="ann", message="lunch")
     execution = {"completed_at": begin, "status": "failed", "error": "no"}
-    found = entries(Whole(execution, steps, [lost, paused]))
+    early = event("b", begin, event="attempt_failed", attempt=3, message="read before its step was")
+    found = entries(Whole(execution, steps, [lost, paused, early]))
     assert [(one.step, one.attempt, one.what, one.words) for one in found] == [
         ("", 0, "paused", "ann: lunch"),
         ("b", 1, "started", "t.x"),
