@@ -13,8 +13,8 @@ from uuid import UUID
 
 import pytest
 
-from control_center.api.auth import Trust
 from control_center.cli import invoke
+from control_center.keys import Trust
 from persistence.executions import update_execution_status
 from persistence.pool import Pool
 from persistence.settings import Settings

@@ -12,7 +12,6 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from control_center.api.auth import Trust
 from control_center.client import (
     AsyncClient,
     Client,
@@ -29,6 +28,7 @@ from control_center.client import (
     Unavailable,
     UnexpectedAnswer,
 )
+from control_center.keys import Trust
 from persistence.executions import update_execution_status
 from persistence.pool import Pool, run
 from persistence.settings import Settings
