@@ -57,7 +57,8 @@ class Submitter:
         """The same for a definition that the database has."""
         submitted = submit_executions(self._pool, digest, [_row(request) for request in requests], workflow_id)
         if self._broker is not None:
-            push_steps(self._broker, [step for execution in submitted for step in execution.ready])
+            ready = [step for execution in submitted for step in execution.ready]
+            push_steps(self._broker, ready, changed=[one.execution_id for one in submitted if one.created])
         return submitted
 
     def register(self, workflow: Workflow) -> DictRow:
