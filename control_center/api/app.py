@@ -11,6 +11,8 @@ from fastapi import FastAPI, Request, Response
 from control_center.api import health, keep_workflows, problems, read_executions, read_servers, start_executions
 from control_center.api.auth import Gate, Trust
 from control_center.api.limits import Limits
+from control_center.api.live import events, socket
+from control_center.api.live.hub import Hub
 from orchestrator.broker import StepBroker
 from orchestrator.submit import Submitter
 from persistence.pool import open_pool
@@ -33,8 +35,10 @@ def make_app(settings: Settings, trust: Trust) -> FastAPI:
         app.state.read_pool = read_pool
         app.state.broker = broker
         app.state.submitter = Submitter(pool, broker)
+        app.state.hub = Hub(read_pool, settings.redis_url, broker.hints_channel)
         try:
-            yield
+            async with app.state.hub.running():
+                yield
         finally:
             broker.close()
             read_pool.close()
@@ -56,7 +60,7 @@ def make_app(settings: Settings, trust: Trust) -> FastAPI:
     async def not_modified(request: Request, same: read_executions.NotModified) -> Response:
         return Response(status_code=304, headers={"ETag": same.tag})
 
-    for module in (read_executions, start_executions, keep_workflows, read_servers, health):
+    for module in (read_executions, start_executions, keep_workflows, read_servers, events, socket, health):
         app.include_router(module.router)
     app.add_middleware(Limits, per_second=settings.api_requests_per_second)
     return app

@@ -23,6 +23,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from fastapi import Request
+from starlette.requests import HTTPConnection
 
 from control_center.api.problems import Problem
 from persistence.pool import Pool, run
@@ -75,7 +76,7 @@ class Gate:
         self._lock = Lock()
         self._seen: OrderedDict[str, tuple[float, Principal]] = OrderedDict()
 
-    def principal(self, request: Request) -> Principal:
+    def principal(self, request: HTTPConnection) -> Principal:
         check_origin(request)
         if not self._trust.keys:
             return Principal("anonymous", "admin")
@@ -115,7 +116,7 @@ class Gate:
             raise Problem("unauthenticated", "the key has expired", headers=ASK)
         return Principal(rows[0]["name"], rows[0]["role"])
 
-    def _from_proxy(self, request: Request) -> str | None:
+    def _from_proxy(self, request: HTTPConnection) -> str | None:
         name = request.headers.get("x-forwarded-user") or request.headers.get("x-auth-request-email")
         if not name or not self._trust.proxies or request.client is None:
             return None
@@ -129,9 +130,9 @@ class Gate:
 ASK = {"WWW-Authenticate": "Bearer"}
 
 
-def check_origin(request: Request) -> None:
-    """Refuses what a page of another site makes a browser send."""
-    if request.method in SAFE_METHODS and request.scope["type"] == "http":
+def check_origin(request: HTTPConnection) -> None:
+    """Refuses what a page of another site makes a browser send. A socket is never safe: its pages read what it tells."""
+    if request.scope["type"] == "http" and request.scope["method"] in SAFE_METHODS:
         return
     site = request.headers.get("sec-fetch-site")
     origin = request.headers.get("origin")
