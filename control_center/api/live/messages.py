@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -205,6 +206,9 @@ def protocol_schema() -> Mapping[str, Any]:
         (model, "serialization") for model in (*FROM_SERVER, *FROM_CLIENT)
     ]
     _, definitions = models_json_schema(models)
+    for model, _mode in models:
+        required = definitions["$defs"][model.__name__].setdefault("required", [])
+        required[:] = ["op", *(name for name in required if name != "op")]
 
     def refs(classes: tuple[type[BaseModel], ...]) -> list[dict[str, str]]:
         return [{"$ref": f"#/$defs/{one.__name__}"} for one in classes]
@@ -222,3 +226,7 @@ def protocol_schema() -> Mapping[str, Any]:
             "ClientMessage": {"oneOf": refs(FROM_CLIENT)},
         },
     }
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(protocol_schema(), indent=2, ensure_ascii=False) + "\n")
