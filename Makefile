@@ -35,9 +35,10 @@ check: $(DEV) ## Lint, format, types, and the import direction between floors
 test: $(DEV) ## Run all tests on an embedded PostgreSQL and Valkey
 	$(BIN)/python -m pytest
 
-bench: $(DEV) ## Measure a hop, a worker's memory, and the MCP client beside the official SDK
+bench: $(DEV) ## Measure a hop, a worker's memory, the MCP client beside the official SDK, and live updates
 	$(BIN)/python benchmarks/hop.py
 	$(BIN)/python benchmarks/mcp_client.py
+	$(BIN)/python benchmarks/live.py
 
 conformance: $(DEV) ## Run the official MCP conformance suite against our client (needs npm)
 	tests/conformance/run.sh

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from base64 import b64encode
@@ -22,6 +25,7 @@ from websockets.sync.client import connect
 from control_center.api.auth import Trust
 from control_center.api.live import hub, outbox
 from control_center.api.live import socket as live_socket
+from control_center.api.live.messages import FROM_SERVER, Refusal
 from orchestrator.broker import StepBroker
 from orchestrator.outcome import Failed
 from orchestrator.push import push_steps
@@ -31,6 +35,7 @@ from persistence.pool import Pool, run
 from persistence.settings import Settings
 from persistence.transitions import Submitted
 from tests.api_server import running_api
+from tests.fleet import ROOT
 from tests.integration.test_api import make_key
 from tests.integration.test_transitions import WORKER, renew, take
 from tests.live_reader import FRAME, SCHEMA, Message, OneWorker, Reader, ended, reading, step_is, topic_of
@@ -530,3 +535,40 @@ def test_what_clients_say_here_fits_the_protocol() -> None:
     assert not CLIENT.is_valid({"op": "shout"})
     assert not FRAME.is_valid({})
     assert not FRAME.is_valid([])
+
+
+def code_block(language: str) -> str:
+    """The first one of this language in the reference."""
+    text = (ROOT / "docs" / "api-live.md").read_text()
+    return text.split(f"```{language}\n", 1)[1].split("```", 1)[0]
+
+
+@pytest.mark.parametrize(("language", "program"), [("python", [sys.executable, "-c"]), ("sh", ["sh", "-c"])])
+def test_the_examples_of_the_reference_run(
+    api: str, worker: OneWorker, submit: Callable[..., Submitted], language: str, program: list[str]
+) -> None:
+    """As they stand, but for the port."""
+    submitted = submit(2)
+    code = code_block(language).replace("127.0.0.1:3000", api.removeprefix("http://"))
+    variables = os.environ | {"EXECUTION_ID": str(submitted.execution_id)}
+    with subprocess.Popen([*program, code], env=variables, stdout=subprocess.PIPE, text=True) as example:
+        assert example.stdout is not None
+        assert any(word in line for line in example.stdout for word in ("following", "subscribed"))
+        worker.run_all(submitted.ready[0])
+        assert any("execution" in line and "completed" in line for line in example.stdout)
+        example.terminate()
+
+
+def test_every_word_of_the_protocol_is_in_the_reference() -> None:
+    """Messages, errors and close codes."""
+    text = (ROOT / "docs" / "api-live.md").read_text()
+    operations = [model.model_fields["op"].default for model in FROM_SERVER]
+    codes = Refusal.model_fields["code"].annotation.__args__  # type: ignore[union-attr]
+    closes = [
+        *live_socket.CODES.values(),
+        live_socket.BAD_MESSAGE,
+        live_socket.AGAIN_LATER,
+        outbox.TOO_SLOW,
+        hub.RESTART,
+    ]
+    assert [word for word in [*operations, *codes, *map(str, closes)] if word not in text] == []

@@ -1,7 +1,7 @@
 """The hub: hints and sweeps make topics due, one statement reads all that are, and each reader's outbox is filled.
 
-A hint names executions, never what became of them. A topic is read at most four times a second, however many hints come
-and however many readers it has; and every few seconds it is swept without any hint, so that what Redis lost, or what was
+A hint names executions, never what became of them. A topic is read four times a second, however many hints come and
+however many readers it has; and every few seconds it is swept without any hint, so that what Redis lost, or what was
 changed without a word (a claim, plain SQL), is told all the same. While Redis is away the sweeps alone go on: `polling`.
 Everything here runs in the event loop's thread, but for the reading itself.
 """
@@ -18,7 +18,7 @@ from uuid import UUID
 import anyio.to_thread
 
 from control_center.api.live.hints import listen
-from control_center.api.live.messages import EXECUTIONS, Message, Mode, ModeChange, Refusal, say
+from control_center.api.live.messages import EXECUTIONS, Mode, ModeChange, Refusal, say
 from control_center.api.live.outbox import Outbox
 from control_center.api.live.read_changes import Ask, Found, newest_changes, read_changes
 from control_center.api.live.topic import Topic
@@ -28,7 +28,7 @@ from persistence.pool import Pool
 log = logging.getLogger(__name__)
 
 SETTLE = 0.03  # seconds from a hint to the reading: a free worker has then claimed what became ready
-PACE = 0.25  # seconds between two readings of a topic
+PACE = 0.25  # seconds between two readings of a topic, and a second one at once after a pause
 SWEEP = 5.0  # seconds between sweeps
 AFTER_A_FAULT = 1.0  # seconds
 AT_ONCE = 500  # topics in one reading
@@ -114,10 +114,13 @@ class Hub:
 
     def set_mode(self, mode: Mode) -> None:
         """Redis went away or came back: either way hints may have been lost."""
-        if mode != self.mode:
-            log.info("live: %s", "hints come" if mode == "live" else "no hints come: rows are read every few seconds")
-            self.mode = mode
-            self._tell_all(say(ModeChange(mode=mode)))
+        if mode == self.mode:
+            return
+        log.info("live: %s", "hints come" if mode == "live" else "no hints come: rows are read every few seconds")
+        self.mode = mode
+        message = say(ModeChange(mode=mode))
+        for outbox in self._outboxes:
+            outbox.say(message)
         self.sweep()
 
     def sweep(self) -> None:
@@ -127,15 +130,11 @@ class Hub:
             self._make_due(topic, 0.0)
 
     def _make_due(self, topic: Topic, wait: float) -> None:
-        at = max(asyncio.get_running_loop().time() + wait, topic.read_at + PACE)
+        at = max(asyncio.get_running_loop().time() + wait, topic.free_at)
         if topic.due_at is None or at < topic.due_at:
             topic.due_at = at
             self._due.add(topic)
             self._wake.set()
-
-    def _tell_all(self, message: Message) -> None:
-        for outbox in self._outboxes:
-            outbox.say(message)
 
     # ------------------------------------------------------------------------------------------ the loops
 
@@ -221,7 +220,7 @@ class Hub:
         self._at_once = min(2 * self._at_once, AT_ONCE)
         now = asyncio.get_running_loop().time()
         for topic in topics:
-            topic.read_at = now
+            topic.free_at = max(topic.free_at, now - PACE) + PACE
             if topic.execution_id is not None:
                 self._tell(topic, found.get(topic.execution_id))
         if listed is not None:

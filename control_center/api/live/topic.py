@@ -71,7 +71,7 @@ class Topic:
         self.position: datetime | None = None  # None: never read
         self.wide = True  # whether the next read is a sweep
         self.due_at: float | None = None
-        self.read_at = float("-inf")
+        self.free_at = float("-inf")  # when the next reading may be
         self.again = 0.0  # seconds to the next look for a claim, which sends no hint
         self._entering: dict[Outbox, datetime | None] = {}  # those whom the reading under way will let in
         self._seen: dict[UUID, tuple[Any, ...]] = {}
