@@ -44,9 +44,10 @@ test: $(DEV) ## Run all tests on an embedded PostgreSQL and Valkey
 chaos: $(DEV) ## Kill everything for three minutes and compare (CHAOS_EXECUTIONS, CHAOS_MINUTES, CHAOS_SEED)
 	$(BIN)/python -m tests.chaos
 
-bench: $(DEV) ## Measure a hop, a worker's memory, and the MCP client beside the official SDK
+bench: $(DEV) ## Measure a hop, a worker's memory, the MCP client beside the official SDK, and live updates
 	$(BIN)/python benchmarks/hop.py
 	$(BIN)/python benchmarks/mcp_client.py
+	$(BIN)/python benchmarks/live.py
 
 conformance: $(DEV) ## Run the official MCP conformance suite against our client (needs npm)
 	tests/conformance/run.sh

@@ -141,8 +141,8 @@ def pages(api: httpx.Client, seconds: list[float]) -> dict[str, dict[str, float]
         "label (none)": {"label": "team:none"},
         "until": {"until": since},
         "workflow and status": {"workflow": "flow_07", "status": "completed"},
-        "text, 7 days": {"q": "said no (42)"},
-        "text, 7 days (none)": {"q": "no such text"},
+        "text, 2 days": {"q": "said no (42)"},
+        "text, 2 days (none)": {"q": "no such text"},
     }
     results = {}
     for name, query in filters.items():

@@ -63,9 +63,11 @@ def serve(settings: Settings, trust: Trust, listener: socket.socket, stopping: t
     import uvicorn
 
     from control_center.api.app import make_app
+    from control_center.api.serve import ApiServer
 
+    app = make_app(settings, trust)
     config = uvicorn.Config(
-        make_app(settings, trust),
+        app,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -73,8 +75,9 @@ def serve(settings: Settings, trust: Trust, listener: socket.socket, stopping: t
         timeout_graceful_shutdown=GRACE,
         limit_concurrency=2000,
         ws_max_size=65_536,
+        ws_per_message_deflate=False,
     )
-    server = uvicorn.Server(config)
+    server = ApiServer(config, app)
     server.capture_signals = nullcontext  # type: ignore[method-assign,assignment]  # ours set `stopping`
 
     def end() -> None:

@@ -1,4 +1,5 @@
-"""The completion callback: records what an attempt came to, in one transaction, and rings for what became ready.
+"""The completion callback: records what an attempt came to, in one transaction, rings for what became ready and tells
+watchers that the execution changed.
 
 It runs in the worker that held the step. Recording takes a batch of outcomes and pushing takes a batch of steps, so that
 both can be shared by many threads.
@@ -45,7 +46,8 @@ def advance(pool: Pool, broker: StepBroker | None, attempts: Sequence[Attempt]) 
     """Records the attempts and pushes the steps that became ready. Without a broker the caller runs those itself."""
     recorded = [_record(pool, attempt) for attempt in attempts]
     if broker is not None:
-        push_steps(broker, [step for transition in recorded for step in transition.ready])
+        ready = [step for transition in recorded for step in transition.ready]
+        push_steps(broker, ready, changed=[transition.execution_id for transition in recorded])
     return recorded
 
 

@@ -1,6 +1,6 @@
 """The Dramatiq broker for step messages: Redis as a doorbell. Against the stock RedisBroker it
 
-- pushes batches in one round trip, each message id once (push.lua);
+- pushes batches in one round trip, each message id once, with a hint for watchers (push.lua);
 - has no delayed queue: time is kept in PostgreSQL, and a delay given to it is refused;
 - judges nobody dead by a client's clock: the stock broker's maintenance is off, and the reaper, which knows from the leases
   who is dead, gives unread messages back and empties old dead letters;
@@ -80,6 +80,10 @@ class StepBroker(RedisBroker):
     def acks_key(self, broker_id: str, queue_name: str) -> str:
         return f"{self.namespace}:__acks__.{broker_id}.{queue_name}"
 
+    @property
+    def hints_channel(self) -> str:
+        return f"{self.namespace}:hints"
+
     def declare_queue(self, queue_name: str) -> None:
         """Declares the queue, without a delayed twin."""
         if queue_name not in self.queues:
@@ -94,9 +98,10 @@ class StepBroker(RedisBroker):
         self.enqueue_many([message])
         return message
 
-    def enqueue_many(self, messages: Sequence[Message[Any]], *, force: bool = False) -> int:
+    def enqueue_many(self, messages: Sequence[Message[Any]], *, force: bool = False, hint: str = "") -> int:
         """Pushes messages of one queue in one round trip; how many were new. `force` pushes an id again whose message
-        is known but in no list (push.lua). Raises redis.RedisError, at once while Redis is known to be away."""
+        is known but in no list (push.lua); `hint` is published with them. Raises redis.RedisError, at once while Redis is
+        known to be away."""
         if not messages:
             return 0
         if not self.health.worth_trying():
@@ -109,7 +114,7 @@ class StepBroker(RedisBroker):
             pairs += (message.message_id, body.encode())
         keys = [self.key(queue_name), self.key(queue_name, ".msgs"), self.key(queue_name, ".wake")]
         try:
-            pushed = int(self._push(keys=keys, args=[int(force), *pairs]))
+            pushed = int(self._push(keys=keys, args=[int(force), self.hints_channel, hint, *pairs]))
         except redis.RedisError as error:
             self.health.failed(error)
             raise
@@ -117,6 +122,17 @@ class StepBroker(RedisBroker):
         for message in messages:
             self.emit_after("enqueue", message, None)
         return pushed
+
+    def publish(self, hint: str) -> None:
+        """Publishes a hint alone. Not tried while Redis is known to be away: nobody is to wait for one. Raises
+        redis.RedisError."""
+        if self.health.away_for() > 0:
+            return
+        try:
+            self.client.publish(self.hints_channel, hint)
+        except redis.RedisError as error:
+            self.health.failed(error)
+            raise
 
     def hand_back(self, queue_name: str, messages: Iterable[MessageProxy]) -> None:
         """Returns messages that this process fetched and will not run. What Redis cannot take now is pushed again later:

@@ -63,9 +63,12 @@ def reap(pool: Pool, broker: StepBroker, lease_seconds: float, max_lost: int) ->
     rows = run(pool, "reap_steps", parameters)
     for row in rows:
         log.warning("step %(step_id)s: attempt %(attempt)d charged: %(reason)s; now %(step_status)s", row)
-    push_steps(broker, [step for row in rows for step in ready_steps(row)])
-    for row in run(pool, "expire_executions", {"limit": BATCH}):
+    ready = [step for row in rows for step in ready_steps(row)]
+    push_steps(broker, ready, changed=[row["execution_id"] for row in rows])
+    expired = run(pool, "expire_executions", {"limit": BATCH})
+    for row in expired:
         log.warning("execution %s ran longer than its timeoutMs", row["execution_id"])
+    push_steps(broker, (), changed=[row["execution_id"] for row in expired])
     run(pool, "bury_workers", {"silence": lease_seconds})
     _tidy(pool, broker)
     return len(rows)

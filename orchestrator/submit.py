@@ -67,7 +67,8 @@ class Submitter:
 
     def _push(self, submitted: Sequence[Submitted]) -> None:
         if self._broker is not None:
-            push_steps(self._broker, [step for execution in submitted for step in execution.ready])
+            ready = [step for execution in submitted for step in execution.ready]
+            push_steps(self._broker, ready, changed=[one.execution_id for one in submitted if one.created])
 
     def register(self, workflow: Workflow) -> DictRow:
         """Stores a named workflow; the row of its newest version (id, version, enabled, created)."""

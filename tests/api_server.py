@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from control_center.api.app import make_app
+from control_center.api.serve import ApiServer
 from control_center.keys import Trust
 from control_center.serve_api import listen
 from persistence.settings import Settings
@@ -20,7 +21,7 @@ def running_api(settings: Settings, trust: Trust | None = None) -> Iterator[str]
     """Yields its address."""
     app = make_app(settings, trust or Trust(keys=False))
     with listen("127.0.0.1", 0) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on", loop="asyncio"))
+        server = ApiServer(uvicorn.Config(app, log_level="error", lifespan="on", loop="asyncio"), app)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="api")
         thread.start()
         try:

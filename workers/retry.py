@@ -64,7 +64,7 @@ class RetryMiddleware(Middleware):
             case _:
                 transition = charge_unexpected(runner.pool, step.step_id, step.attempt + 1, self._told(exception))
                 if runner.broker is not None:
-                    push_steps(runner.broker, transition.ready)
+                    push_steps(runner.broker, transition.ready, changed=[transition.execution_id])
 
     def _told(self, exception: BaseException) -> str:
         return self._process.tools.secrets.redact_text(f"unexpected {type(exception).__name__}: {exception}")

@@ -20,6 +20,8 @@ from control_center.api import (
 )
 from control_center.api.auth import Gate
 from control_center.api.limits import Limits
+from control_center.api.live import events, socket
+from control_center.api.live.hub import Hub
 from control_center.keys import Trust
 from orchestrator.broker import StepBroker
 from orchestrator.submit import Submitter
@@ -43,8 +45,10 @@ def make_app(settings: Settings, trust: Trust) -> FastAPI:
         app.state.read_pool = read_pool
         app.state.broker = broker
         app.state.submitter = Submitter(pool, broker)
+        app.state.hub = Hub(read_pool, settings.redis_url, broker.hints_channel)
         try:
-            yield
+            async with app.state.hub.running():
+                yield
         finally:
             broker.close()
             read_pool.close()
@@ -66,7 +70,18 @@ def make_app(settings: Settings, trust: Trust) -> FastAPI:
     async def not_modified(_request: Request, same: read_executions.NotModified) -> Response:
         return Response(status_code=304, headers={"ETag": same.tag})
 
-    for module in (read_executions, start_executions, keep_workflows, read_servers, sign_in, reference, health):
+    routers = (
+        read_executions,
+        start_executions,
+        keep_workflows,
+        read_servers,
+        sign_in,
+        reference,
+        events,
+        socket,
+        health,
+    )
+    for module in routers:
         app.include_router(module.router)
     problems.describe(app)
     app.add_middleware(Limits, per_second=settings.api_requests_per_second)

@@ -20,6 +20,7 @@ from threading import Lock
 from urllib.parse import urlsplit
 
 from fastapi import Request
+from starlette.requests import HTTPConnection
 
 from control_center.api.problems import Problem
 from control_center.keys import ROLES, Role, Trust, hash_secret, read_key
@@ -52,7 +53,7 @@ class Gate:
         self._lock = Lock()
         self._seen: OrderedDict[str, tuple[float, Principal]] = OrderedDict()
 
-    def principal(self, request: Request) -> Principal:
+    def principal(self, request: HTTPConnection) -> Principal:
         check_origin(request)
         if self._trust.local_only and urlsplit(f"//{request.headers.get('host', '')}").hostname not in LOCAL_NAMES:
             raise Problem("foreign-origin", "this API serves this machine only, by the name localhost")
@@ -93,7 +94,7 @@ class Gate:
             raise Problem("unauthenticated", "the key has expired", headers=ASK)
         return Principal(rows[0]["name"], rows[0]["role"])
 
-    def _from_proxy(self, request: Request) -> str | None:
+    def _from_proxy(self, request: HTTPConnection) -> str | None:
         name = request.headers.get("x-forwarded-user") or request.headers.get("x-auth-request-email")
         if not name or not self._trust.proxies or request.client is None:
             return None
@@ -107,9 +108,9 @@ class Gate:
 ASK = {"WWW-Authenticate": "Bearer"}
 
 
-def check_origin(request: Request) -> None:
-    """Refuses what a page of another site makes a browser send."""
-    if request.method in SAFE_METHODS and request.scope["type"] == "http":
+def check_origin(request: HTTPConnection) -> None:
+    """Refuses what a page of another site makes a browser send. A socket is never safe: its pages read what it tells."""
+    if request.scope["type"] == "http" and request.scope["method"] in SAFE_METHODS:
         return
     site = request.headers.get("sec-fetch-site")
     origin = request.headers.get("origin")

@@ -35,6 +35,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "rate-limited": (429, "Too many requests"),
     "internal": (500, "A fault of ours"),
     "query-too-broad": (503, "The query took too long"),
+    "too-many-readers": (503, "Too many follow live updates here"),
     "database-away": (503, "The database does not answer"),
 }
 

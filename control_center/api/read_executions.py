@@ -23,7 +23,7 @@ from persistence.pool import Pool, run
 
 router = APIRouter(prefix="/api/workflow", tags=["executions"], dependencies=[Depends(needs("viewer"))])
 STATUSES = ("pending", "running", "completed", "failed", "cancelled", "paused")
-TEXT_WINDOW = timedelta(days=7)  # a text is looked for in this time, unless `since` says otherwise
+TEXT_WINDOW = timedelta(days=2)  # a text is looked for in this time, unless `since` says otherwise
 
 
 class Filters(BaseModel):
@@ -39,7 +39,12 @@ class Filters(BaseModel):
     since: AwareDatetime | None = Field(None, description="Created then or later")
     until: AwareDatetime | None = Field(None, description="Created before")
     label: list[str] = Field(default_factory=list, max_length=20, description="NAME:VALUE; all of them must be there")
-    q: str | None = Field(None, min_length=2, max_length=100, description="Text in title, error or triggeredBy; 7 days")
+    q: str | None = Field(
+        None,
+        min_length=2,
+        max_length=100,
+        description="Text in title, error or triggeredBy; 2 days unless since says more",
+    )
 
 
 @router.get("/executions", responses=documented("invalid-request", "unknown-parameter", "foreign-cursor"))

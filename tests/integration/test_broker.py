@@ -14,7 +14,7 @@ import redis
 from dramatiq import Message
 
 from orchestrator.broker import StepBroker, redis_client
-from orchestrator.push import STEP_ACTOR, STEP_QUEUE, push_steps, step_message
+from orchestrator.push import BATCH, STEP_ACTOR, STEP_QUEUE, push_steps, read_hint, step_message
 from persistence.embedded import Endpoints
 from persistence.transitions import ReadyStep
 
@@ -298,3 +298,36 @@ def test_a_message_holds_ids_only() -> None:
     message: Message[None] = step_message(step)
     assert (message.args, message.kwargs) == ((str(step.step_id), 3), {})
     assert message.message_id == f"{step.step_id}:3"
+
+
+def test_a_hint_comes_with_the_push_or_alone(client: redis.Redis) -> None:
+    """Once per batch, ids only, each once; nothing is published when nothing changed."""
+    broker = StepBroker("", client=client, namespace="hinted")
+    first, second = uuid4(), uuid4()
+    with client.pubsub(ignore_subscribe_messages=True) as heard:
+        heard.subscribe(broker.hints_channel)
+        heard.get_message(timeout=5)
+        assert push_steps(broker, steps(BATCH + 1), changed=[first, second, first, None]) == BATCH + 1
+        push_steps(broker, steps(1))
+        push_steps(broker, ())
+        push_steps(broker, (), changed=[second])
+        hints = [read_hint(message["data"]) for message in iter(lambda: heard.get_message(timeout=0.5), None)]
+    assert hints == [[first, second], [second]]
+
+
+def test_a_hint_alone_does_not_wait_for_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It neither fails its caller nor is it the one that tries whether Redis is back."""
+    broker = StepBroker("redis://127.0.0.1:1/0")
+    push_steps(broker, (), changed=[uuid4()])
+    assert broker.health.outages == 1
+    monkeypatch.setattr(broker.client, "publish", lambda *_: pytest.fail("it was asked"))
+    push_steps(broker, (), changed=[uuid4()])
+    assert broker.health.worth_trying() is False
+    broker.close()
+
+
+@pytest.mark.parametrize("hint", [b"", b"x", b"{}", b"3", b'["x"]', b"[null]", b"[[]]", b"\xff"])
+def test_what_is_no_hint_is_told_apart(hint: bytes) -> None:
+    """Anybody may publish anything."""
+    with pytest.raises(ValueError):  # noqa: PT011  # its kinds have different words
+        read_hint(hint)

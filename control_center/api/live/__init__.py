@@ -1,0 +1,1 @@
+"""Live updates: Redis says "look", PostgreSQL says what. Read hub.py first."""
