@@ -36,7 +36,7 @@ def test_whatever_is_sent_is_answered_as_documented(settings: Settings) -> None:
     with running_api(settings) as url:
         command = [program, "run", f"{url}/openapi.json", "--checks", CHECKS, "--max-examples", "5", "--seed", "9"]
         answer = subprocess.run(
-            [*command, "--phases", "coverage,fuzzing"],
+            [*command, "--phases", "coverage,fuzzing", "--exclude-path", "/api/workflow/events"],  # it does not end
             capture_output=True,
             text=True,
             check=False,
