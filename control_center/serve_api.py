@@ -63,11 +63,13 @@ def serve(settings: Settings, trust: Trust, listener: socket.socket, stopping: t
     import uvicorn
 
     from control_center.api.app import make_app
+    from control_center.api.await_request import ImpatientProtocol
     from control_center.api.serve import ApiServer
 
     app = make_app(settings, trust)
     config = uvicorn.Config(
         app,
+        http=ImpatientProtocol,
         log_level="warning",
         access_log=False,
         server_header=False,

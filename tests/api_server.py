@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from control_center.api.app import make_app
+from control_center.api.await_request import ImpatientProtocol
 from control_center.api.serve import ApiServer
 from control_center.keys import Trust
 from control_center.serve_api import listen
@@ -21,7 +22,9 @@ def running_api(settings: Settings, trust: Trust | None = None) -> Iterator[str]
     """Yields its address."""
     app = make_app(settings, trust or Trust(keys=False))
     with listen("127.0.0.1", 0) as listener:
-        server = ApiServer(uvicorn.Config(app, log_level="error", lifespan="on", loop="asyncio"), app)
+        server = ApiServer(
+            uvicorn.Config(app, http=ImpatientProtocol, log_level="error", lifespan="on", loop="asyncio"), app
+        )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="api")
         thread.start()
         try:

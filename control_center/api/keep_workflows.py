@@ -95,6 +95,7 @@ def list_workflows(
             "invalid-request",
             "malformed-json",
             "too-deep",
+            "request-timeout",
             "body-too-large",
             "unsupported-media-type",
             "rate-limited",

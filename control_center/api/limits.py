@@ -79,7 +79,7 @@ async def _read(scope: Scope, receive: Receive) -> bytes:
         async with asyncio.timeout(BODY_SECONDS):
             body = await _collect(receive, limit)
     except TimeoutError:
-        raise Problem("invalid-request", f"the body did not arrive within {BODY_SECONDS:g} s") from None
+        raise Problem("request-timeout", f"the body did not arrive within {BODY_SECONDS:g} s") from None
     check_depth(body)
     return body
 

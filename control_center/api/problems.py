@@ -26,6 +26,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "foreign-origin": (403, "The request comes from another site"),
     "not-found": (404, "There is no such thing"),
     "method-not-allowed": (405, "The address does not take this method"),
+    "request-timeout": (408, "The request did not arrive in time"),
     "workflow-disabled": (409, "The workflow is disabled"),
     "body-too-large": (413, "The body is too large"),
     "unsupported-media-type": (415, "The body must be application/json"),

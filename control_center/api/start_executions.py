@@ -35,6 +35,7 @@ FAULTS = documented(
     "too-deep",
     "not-found",
     "workflow-disabled",
+    "request-timeout",
     "body-too-large",
     "unsupported-media-type",
     "invalid-request",

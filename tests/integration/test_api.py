@@ -428,14 +428,21 @@ def test_without_a_good_key_nothing_opens(guarded: str, pool: Pool) -> None:
     )
 
 
-def test_a_slow_body_is_cut_off(api: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others are served meanwhile."""
+@pytest.mark.parametrize("begun", [b"", b"GET /api/workflow/executions HTTP/1.1\r\nHost: local", b"body"])
+def test_a_slow_request_is_cut_off(api: httpx.Client, monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
+    """In its head, in its body, or before its first byte; others are served meanwhile."""
     monkeypatch.setattr("control_center.api.limits.BODY_SECONDS", 0.3)
+    monkeypatch.setattr("control_center.api.await_request.HEAD_SECONDS", 0.3)
     with socket.create_connection((api.base_url.host, api.base_url.port or 0)) as slow:
-        slow.sendall(post_head(100) + b"{")
+        slow.sendall(post_head(100) + b"{" if begun == b"body" else begun)
         assert api.get("/healthz").status_code == 200
         slow.settimeout(10)
-        assert b"did not arrive" in slow.recv(65536)
+        told = b""
+        while b"request-timeout" not in told:
+            more = slow.recv(65536)
+            assert more, told
+            told += more
+    assert told.startswith(b"HTTP/1.1 408")
 
 
 def test_too_many_requests_are_told_when_to_come_again(settings: Settings) -> None:
