@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio.to_thread
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 
 from control_center.api import (
     health,
@@ -19,6 +19,7 @@ from control_center.api import (
     start_executions,
 )
 from control_center.api.auth import Gate
+from control_center.api.known_parameters import refuse_unknown_parameters
 from control_center.api.limits import Limits
 from control_center.api.live import events, socket
 from control_center.api.live.hub import Hub
@@ -59,6 +60,7 @@ def make_app(settings: Settings, trust: Trust) -> FastAPI:
         version="1",
         summary="Durable workflows whose steps are MCP tool calls",
         lifespan=lifespan,
+        dependencies=[Depends(refuse_unknown_parameters)],
         docs_url=None,  # both would load from other hosts
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,

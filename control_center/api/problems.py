@@ -134,10 +134,20 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, answer)
 
 
+EVERYWHERE = (
+    "unknown-parameter",
+    "unauthenticated",
+    "forbidden",
+    "foreign-origin",
+    "query-too-broad",
+    "database-away",
+)
+
+
 def documented(*slugs: str) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route, for OpenAPI."""
     found: dict[int | str, dict[str, Any]] = {}
-    for slug in (*slugs, "unauthenticated", "forbidden", "foreign-origin", "query-too-broad", "database-away"):
+    for slug in (*slugs, *EVERYWHERE):
         status, title = PROBLEMS[slug]
         entry = found.setdefault(
             status, {"description": title, "content": {"application/problem+json": {"schema": REFERENCE}}}

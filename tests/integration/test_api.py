@@ -360,6 +360,8 @@ def test_bad_starts_are_problems_and_write_nothing(
         ("executions?limit=0", 422, "invalid-request"),
         ("executions?limit=501", 422, "invalid-request"),
         ("executions?page=2", 400, "unknown-parameter"),
+        (f"execution/{uuid4()}?include=all", 400, "unknown-parameter"),
+        ("workflows?page=2", 400, "unknown-parameter"),
         ("executions?status=done", 422, "invalid-request"),
         ("executions?cursor=AAAA", 400, "foreign-cursor"),
         ("executions?since=yesterday", 422, "invalid-request"),

@@ -1,0 +1,24 @@
+"""A query may hold what its route knows, and nothing else: a misspelt filter must not answer with everything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import HTTPConnection
+
+from control_center.api.problems import Problem
+
+
+def refuse_unknown_parameters(connection: HTTPConnection) -> None:
+    """A dependency of the whole application: what the document names is known. Raises Problem."""
+    if not connection.scope["query_string"] or connection.scope["type"] != "http":
+        return
+    paths: dict[str, dict[str, Any]] = connection.app.openapi()["paths"]
+    operation = paths.get(connection.scope["route"].path, {}).get(connection.scope["method"].lower())
+    if operation is None:
+        return
+    known = {one["name"] for one in operation.get("parameters", ()) if one["in"] == "query"}
+    if unknown := sorted(set(connection.query_params) - known):
+        listed = [{"pointer": f"/query/{name}", "detail": "it is not known here"} for name in unknown]
+        told = f"it knows {', '.join(sorted(known))}" if known else "it knows none"
+        raise Problem("unknown-parameter", f"{', '.join(unknown)}; {told}", errors=listed)
