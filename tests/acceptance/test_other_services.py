@@ -30,7 +30,7 @@ from dramatiq.brokers.redis import RedisBroker
 broker = RedisBroker(url=sys.argv[1], namespace=sys.argv[2])
 for n in range(int(sys.argv[3])):
     key = {"idempotency_key": f"order-{n % 3}"}
-    broker.enqueue(dramatiq.Message("afu9.start", "start_workflow", ("greet", {"n": n}), key, {}))
+    broker.enqueue(dramatiq.Message("afu9.start", "start_workflow", ("greet", {"n": n % 3}), key, {}))
 """
 
 
