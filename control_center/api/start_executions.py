@@ -16,7 +16,8 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header, Request, Response
 
 from control_center.api import shapes
-from control_center.api.auth import Principal, needs
+from control_center.api.audit import audit
+from control_center.api.auth import ANONYMOUS, Principal, needs
 from control_center.api.problems import Problem, documented
 from control_center.list_tools import tool_schemas
 from orchestrator import submit
@@ -78,7 +79,7 @@ def start_execution(
         labels=wish.labels,
         request_hash=_hash(target, wish.model_dump()) if key is not None else None,
     )
-    workflow_id, (submitted,) = _submit(request, target, [wanted])
+    workflow_id, (submitted,) = _submit(request, target, [wanted], principal)
     if not submitted.created:
         response.headers["Idempotency-Replayed"] = "true"
     accepted = _accepted(submitted, workflow_id)
@@ -104,7 +105,7 @@ def start_executions(request: Request, batch: shapes.Batch, principal: Starter) 
         )
         for one in batch.requests
     ]
-    workflow_id, submitted = _submit(request, target, wanted)
+    workflow_id, submitted = _submit(request, target, wanted, principal)
     accepted = [_accepted(one, workflow_id) for one in submitted]
     return shapes.AcceptedBatch(executions=accepted, total=len(accepted))
 
@@ -135,14 +136,20 @@ def _target(
     return Target(workflow=validate(given, context_keys=keys, tools=tool_schemas(request.app.state.pool)))
 
 
-def _submit(request: Request, target: Target, wanted: list[submit.Request]) -> tuple[UUID | None, list[Submitted]]:
+def _submit(
+    request: Request, target: Target, wanted: list[submit.Request], principal: Principal
+) -> tuple[UUID | None, list[Submitted]]:
     submitter: submit.Submitter = request.app.state.submitter
     workflow_id: UUID | None = None
     if target.workflow is not None:
         submitted = submitter.submit(target.workflow, wanted)
     else:
         workflow_id, submitted = submitter.submit_named(target.name or "", wanted)
-    _refuse_mismatch(request.app.state.pool, wanted, submitted)
+    pool: Pool = request.app.state.pool
+    _refuse_mismatch(pool, wanted, submitted)
+    started = [str(one.execution_id) for one in submitted if one.created]
+    if started and principal is not ANONYMOUS:  # whose name would tell nothing that the rows do not
+        audit(pool, principal, "execution.start", target.name, {"executions": started})
     return workflow_id, submitted
 
 

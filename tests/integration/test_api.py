@@ -410,8 +410,11 @@ def test_keys_open_what_their_role_allows(guarded: str, pool: Pool) -> None:
         problem(submitter.post("/api/workflow/workflows", json={"definition": ECHO}), 403, "forbidden")
         assert operator.post("/api/workflow/workflows", json={"definition": ECHO}).status_code == 201
     with pool.connection() as connection:
-        rows = connection.execute("SELECT principal, action, target FROM audit_log").fetchall()
-    assert rows == [{"principal": "a operator", "action": "workflow.register", "target": "echo_flow"}]
+        rows = connection.execute("SELECT principal, action, target FROM audit_log ORDER BY id").fetchall()
+    assert rows == [
+        {"principal": "a submitter", "action": "execution.start", "target": None},
+        {"principal": "a operator", "action": "workflow.register", "target": "echo_flow"},
+    ]
 
 
 def test_without_a_good_key_nothing_opens(guarded: str, pool: Pool) -> None:
