@@ -64,7 +64,7 @@ def _watch_calls(doom: Doom) -> None:
 def _spoil_post(doom: Doom, post: Post, random: Random) -> None:
     enqueue = StepBroker.enqueue_many
 
-    def spoilt(self: StepBroker, messages: Sequence[Message[Any]], *, force: bool = False) -> int:
+    def spoilt(self: StepBroker, messages: Sequence[Message[Any]], *, force: bool = False, **hint: str) -> int:
         with doom.passing("push"):
             for message in messages:
                 lot = random.random()
@@ -78,8 +78,8 @@ def _spoil_post(doom: Doom, post: Post, random: Random) -> None:
                     enqueue(self, [message.copy(message_id=f"{message.message_id}:again")])
             return len(messages)
 
-    def watched(self: StepBroker, messages: Sequence[Message[Any]], *, force: bool = False) -> int:
+    def watched(self: StepBroker, messages: Sequence[Message[Any]], *, force: bool = False, **hint: str) -> int:
         with doom.passing("push"):
-            return enqueue(self, messages, force=force)
+            return enqueue(self, messages, force=force, **hint)
 
     StepBroker.enqueue_many = watched if post == Post() else spoilt  # type: ignore[method-assign]
