@@ -62,7 +62,9 @@ def open_pool(dsn: str, *, max_size: int = 4, statement_seconds: int = STATEMENT
         open=False,
         timeout=WAIT,
         reconnect_timeout=WAIT,  # then it gives up, and only a new caller makes it try anew: so callers wait no longer
-        kwargs=CONNECTION | {"options": _options(statement_seconds)},
+        kwargs=CONNECTION
+        if statement_seconds == STATEMENT_SECONDS
+        else CONNECTION | {"options": _options(statement_seconds)},
     )
     with _translated():
         connect(dsn).close()  # the pool would retry in the background and tell no reason
@@ -118,7 +120,8 @@ def _persist(pool: Pool, action: Callable[[], Result], patience: float, halt: th
         try:
             return action()
         except Unreachable as error:
-            if (pause and time.monotonic() + pause > deadline) or halt.is_set():
+            hopeless = isinstance(error, TooSlow) and not patience  # it would take as long again
+            if hopeless or (pause and time.monotonic() + pause > deadline) or halt.is_set():
                 raise
             log.warning("database: %s; trying again", error)
             halt.wait(pause)

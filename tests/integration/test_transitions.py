@@ -426,7 +426,7 @@ class LosesItsAnswer:
                 raise psycopg.OperationalError("the connection broke before the answer came")
             del connection
 
-    def execute(self, query: bytes, parameters: Any = None) -> Any:
+    def execute(self, query: bytes, parameters: Any = None, **options: Any) -> Any:
         self._executed = query
         with self._pool.connection() as connection:
             return connection.execute(query, parameters)
