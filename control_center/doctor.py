@@ -12,6 +12,7 @@ import redis
 
 from control_center.services import Services, open_services
 from orchestrator.broker import redis_client
+from orchestrator.builtin_tools import BUILTIN
 from persistence.errors import Afu9Error
 from persistence.migrate import migrations, pending
 from persistence.pool import Pool, open_pool, run
@@ -98,7 +99,7 @@ def _server_checks(settings: Settings) -> Iterator[Check]:
     except Afu9Error as error:
         yield Check("mcp servers", "fail", str(error))
         return
-    if not tools.servers:
+    if tools.servers.keys() == {BUILTIN}:
         yield Check("mcp servers", "warn", "none configured: set AFU9_MCP_CONFIG to an mcpServers file")
     with tools:
         for name in tools.servers:

@@ -14,6 +14,7 @@ from jsonschema.validators import validator_for
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
+from orchestrator.builtin_tools import BUILTIN, INPUT_SCHEMAS
 from orchestrator.explain import suggest
 from orchestrator.plain import Finding
 
@@ -33,7 +34,7 @@ class _Unknown:
 def tool_findings(index: int, tool: str, params: Any, schemas: ToolSchemas) -> Iterator[Finding]:
     """What is wrong with the call in step `index`. A server that the catalogue does not know is not judged."""
     server, _, name = tool.partition(".")
-    tools = schemas.get(server)
+    tools = INPUT_SCHEMAS if server == BUILTIN else schemas.get(server)
     if tools is None:
         return
     if name not in tools:

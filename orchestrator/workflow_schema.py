@@ -36,7 +36,7 @@ _EXAMPLES: list[dict[str, Any]] = [
 ]
 
 
-class _Generator(GenerateJsonSchema):
+class Untitled(GenerateJsonSchema):
     """Without a title for every key, which would only repeat it."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
@@ -45,7 +45,7 @@ class _Generator(GenerateJsonSchema):
 
 def json_schema() -> dict[str, Any]:
     """The schema as a JSON value, draft 2020-12."""
-    generated = Workflow.model_json_schema(by_alias=True, schema_generator=_Generator)
+    generated = Workflow.model_json_schema(by_alias=True, schema_generator=Untitled)
     schema: dict[str, Any] = _without_null(generated)
     schema["$defs"]["Step"]["not"] = {"required": ["if", "condition"]}
     return {

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+from orchestrator.builtin_tools import BUILTIN
 from orchestrator.outcome import Cancelled, Failed, Succeeded
 from persistence.errors import Afu9Error, InvalidInput
 from persistence.pool import Pool, run
@@ -64,7 +65,7 @@ class Tools:
         cancelled: threading.Event | None = None,
     ) -> Succeeded | Failed | Cancelled:
         try:
-            resolved = self.secrets.resolve(dict(arguments))
+            resolved = dict(arguments) if server == BUILTIN else self.secrets.resolve(dict(arguments))
         except InvalidInput as error:
             return Failed("secret_not_found", str(error), "definite")
         if self._known is not None:

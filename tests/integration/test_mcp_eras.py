@@ -330,7 +330,7 @@ def test_a_server_that_does_not_answer_is_unreachable() -> None:
     with McpClient({"s": ServerConfig("s", url="http://127.0.0.1:9/mcp")}) as client:
         with pytest.raises(Unreachable, match=r"cannot connect to server s at http://127.0.0.1:9: connection refused"):
             client.list_tools("s")
-        with pytest.raises(NotFound, match="configured: s"):
+        with pytest.raises(NotFound, match="configured: builtin, s"):
             client.list_tools("other")
 
 

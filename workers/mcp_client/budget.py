@@ -62,10 +62,11 @@ class Budget:
             pass
 
     def sleep(self, seconds: float) -> None:
-        """Wait; the deadline and a cancellation end the wait as they end any other."""
+        """Wait; the deadline ends the wait as it ends any other, a cancellation at once."""
         end = time.monotonic() + seconds
+        woken = self.cancelled or threading.Event()
         while (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, self.slice()))
+            woken.wait(min(left, self.check()))
 
     @contextmanager
     def holding(self, lock: threading.Lock | threading.Semaphore) -> Iterator[Self]:

@@ -23,6 +23,7 @@ import httpx
 from orchestrator.outcome import Cancelled, Failed, Succeeded
 from persistence.errors import NotFound, Unreachable
 from workers.mcp_client.budget import Budget, CallCancelled, DeadlinePassed
+from workers.mcp_client.builtin import BUILTIN_SERVER, BuiltinPeer
 from workers.mcp_client.call import CLIENT_INFO, new_call
 from workers.mcp_client.failures import Trouble, clip, trouble
 from workers.mcp_client.health import ServerHealth, look
@@ -38,12 +39,12 @@ _log = logging.getLogger(__name__)
 
 
 class McpClient:
-    """Calls tools of the configured servers."""
+    """Calls tools of the configured servers, and of `builtin`, which is always there."""
 
     def __init__(self, servers: Mapping[str, ServerConfig]) -> None:
-        self.servers: Mapping[str, ServerConfig] = MappingProxyType(dict(servers))
+        self.servers: Mapping[str, ServerConfig] = MappingProxyType({**servers, BUILTIN_SERVER.name: BUILTIN_SERVER})
         self._lock = threading.Lock()
-        self._peers: dict[str, Peer] = {}
+        self._peers: dict[str, Peer] = {BUILTIN_SERVER.name: BuiltinPeer()}
         self._http: httpx.Client | None = None
         self._launcher: Launcher | None = None
         self._notices: ThreadPoolExecutor | None = None
