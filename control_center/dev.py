@@ -42,7 +42,7 @@ def dev_command(workers: int, port: int | None) -> int:
         click.echo(f"database  {masked(services.settings.database_dsn)}")
         click.echo(f"redis     {masked(services.settings.redis_url)}")
         click.echo(f"state     {settings.state_dir.absolute()}")
-        click.echo(f"servers   {settings.mcp_config or 'none: set AFU9_MCP_CONFIG to an mcpServers file'}")
+        click.echo(f"servers   {settings.mcp_config or 'builtin only: set AFU9_MCP_CONFIG to an mcpServers file'}")
         port = _usable_port(settings.api_port, port)
         roles = [
             Role("api", environment, "--host", "127.0.0.1", "--port", str(port)),

@@ -100,7 +100,7 @@ def _server_checks(settings: Settings) -> Iterator[Check]:
         yield Check("mcp servers", "fail", str(error))
         return
     if tools.servers.keys() == {BUILTIN}:
-        yield Check("mcp servers", "warn", "none configured: set AFU9_MCP_CONFIG to an mcpServers file")
+        yield Check("mcp servers", "warn", "only builtin: set AFU9_MCP_CONFIG to an mcpServers file")
     with tools:
         for name in tools.servers:
             yield _server_check(tools.server_health(name))

@@ -15,6 +15,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from orchestrator.builtin_tools import BUILTIN, INPUT_SCHEMAS
+from orchestrator.check_transform import transform_findings
 from orchestrator.explain import suggest
 from orchestrator.plain import Finding
 
@@ -42,6 +43,8 @@ def tool_findings(index: int, tool: str, params: Any, schemas: ToolSchemas) -> I
         yield Finding(("steps", index, "tool"), f"the server “{server}” has no tool “{name}”", hint)
     elif isinstance(params, dict) and isinstance(tools[name], dict):
         yield from _param_findings(index, tool, params, tools[name])
+        if tool == f"{BUILTIN}.transform":
+            yield from transform_findings(index, params)
 
 
 def _param_findings(index: int, tool: str, params: dict[str, Any], schema: dict[str, Any]) -> Iterator[Finding]:

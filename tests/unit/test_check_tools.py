@@ -100,3 +100,54 @@ def test_faults_of_structure_and_of_tools_come_together() -> None:
         "/steps/1/name",
         "/steps/1/tool",
     ]
+
+
+@pytest.mark.parametrize("catalogue", [None, {}, {"builtin": {"nope": {}}}])
+def test_the_builtin_tools_are_known_without_a_catalogue(catalogue: Any) -> None:
+    """This program has them, whatever the rows say."""
+    steps = [
+        {"name": "a", "tool": "builtin.nope", "params": {}},
+        {"name": "b", "tool": "builtin.slep", "params": {}},
+        {"name": "c", "tool": "builtin.sleep", "params": {"seconds": -1}},
+        {"name": "d", "tool": "builtin.sleep", "params": {"seconds": "${input.s}"}},
+    ]
+    with pytest.raises(InvalidDefinition) as refused:
+        validate({"steps": steps}, tools=catalogue)
+    assert [(fault.pointer, fault.hint) for fault in refused.value.faults] == [
+        ("/steps/0/tool", "it has: echo, fail, sleep, transform"),
+        ("/steps/1/tool", "did you mean “sleep”?"),
+        ("/steps/2/params/seconds", "see `afu9 tools builtin.sleep`"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"expression": "a +"}, "ends too early, at character 4"),
+        ({"expression": "nothing(a)", "with": {"a": 1}}, "there is no function"),
+        (
+            {"expression": "size(issue)", "with": {"issues": []}},
+            "“issue” is not among the values under `with` (did you",
+        ),
+        ({"expression": "input.n + 1"}, "(write with: {input: ${…}})"),
+    ],
+)
+def test_an_expression_that_is_written_out_must_be_one(params: Any, words: str) -> None:
+    """And read nothing that it is not given."""
+    found = faults(params, "builtin.transform")
+    assert list(found) == ["/steps/0/params/expression"]
+    assert words in found["/steps/0/params/expression"]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"expression": "a.b", "with": {"a": "${input.a}"}},
+        {"expression": "a.b", "with": "${input}"},
+        {"expression": "${input.rule}"},
+        {"expression": "xs.map(x, x + 1)", "with": {"xs": [1]}},
+    ],
+)
+def test_an_expression_that_may_be_one_is_left_to_the_call(params: Any) -> None:
+    """Templates and loop variables."""
+    assert faults(params, "builtin.transform") == {}

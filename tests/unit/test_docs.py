@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from control_center.cli import COMMANDS
+from orchestrator.builtin_tools import TOOLS, Fail
 from orchestrator.definition import Config, RetriedKind, Retry, Step, Workflow
 from persistence.settings import Settings
 from workers.mcp_client import server_entry
@@ -32,6 +33,14 @@ def test_every_key_of_a_server_is_documented() -> None:
     """docs/servers.md."""
     text = (ROOT / "docs" / "servers.md").read_text()
     assert [key for key in server_entry._OURS if f"`{key}`" not in text] == []
+
+
+def test_every_builtin_tool_is_documented() -> None:
+    """docs/builtin.md: its arguments, and the ways to fail."""
+    text = (ROOT / "docs" / "builtin.md").read_text()
+    words = {*TOOLS, *Fail.model_fields["kind"].annotation.__args__}
+    words |= {name for tool in TOOLS.values() for name in tool["inputSchema"]["properties"]}
+    assert [word for word in sorted(words) if f"`{word}`" not in text] == []
 
 
 def test_every_setting_is_documented() -> None:

@@ -124,6 +124,17 @@ def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
     assert "'a-b'" in found["/mcpServers/a.b"]
 
 
+@pytest.mark.parametrize("entry", [{"url": "https://example.com/mcp"}, {"command": sys.executable}, {"disabled": True}])
+def test_no_server_takes_the_name_of_the_one_that_is_always_there(tmp_path: Path, entry: dict[str, Any]) -> None:
+    """Neither in the file nor by a variable; each is named with its place."""
+    _, file, variable = fault_lines(
+        write(tmp_path, {"builtin": entry, "other": {"url": "https://example.com/mcp"}}),
+        {"MCP_BUILTIN_ENDPOINT": "http://127.0.0.1:1/"},
+    )
+    assert file.startswith("  /mcpServers/builtin: this is the name of the server that every installation has")
+    assert variable.startswith("  MCP_BUILTIN_ENDPOINT: this is the name")
+
+
 def test_references_are_resolved_and_remembered_as_secrets(tmp_path: Path) -> None:
     """Values come from the environment or a file; they never show in a repr, and are known for blotting out."""
     (tmp_path / "token").write_text("from-a-file\n")

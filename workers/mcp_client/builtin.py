@@ -25,6 +25,7 @@ from workers.mcp_client.failures import clip, trouble
 from workers.mcp_client.servers import ServerConfig
 
 BUILTIN_SERVER: Final = ServerConfig(BUILTIN, timeout=120.0)
+NAME_TAKEN: Final = ("this is the name of the server that every installation has", "choose another name")
 _WHERE = BUILTIN_SERVER.where
 _CLASSES: Mapping[str, FailureClass] = {"rate_limited": "not_executed", "transport": "unknown"}  # else definite
 
@@ -78,8 +79,12 @@ def _fail(arguments: Mapping[str, Any], _: Budget) -> Any:
 def _transform(arguments: Mapping[str, Any], _: Budget) -> Any:
     asked = _checked(Transform, arguments)
     try:
-        return {"result": compile_expression(asked.expression).evaluate(asked.with_)}
-    except (EvaluationError, Malformed) as error:
+        expression = compile_expression(asked.expression)
+        expression.check()
+        return {"result": expression.evaluate(asked.with_)}
+    except Malformed as error:
+        raise trouble("invalid_params", f"{_WHERE}: {error.reason}, at character {error.position + 1}") from None
+    except EvaluationError as error:
         raise trouble("invalid_params", f"{_WHERE}: {error}") from None
 
 

@@ -21,9 +21,9 @@ from typing import Any, Self
 import httpx
 
 from orchestrator.outcome import Cancelled, Failed, Succeeded
-from persistence.errors import NotFound, Unreachable
+from persistence.errors import Fault, InvalidInput, NotFound, Unreachable
 from workers.mcp_client.budget import Budget, CallCancelled, DeadlinePassed
-from workers.mcp_client.builtin import BUILTIN_SERVER, BuiltinPeer
+from workers.mcp_client.builtin import BUILTIN_SERVER, NAME_TAKEN, BuiltinPeer
 from workers.mcp_client.call import CLIENT_INFO, new_call
 from workers.mcp_client.failures import Trouble, clip, trouble
 from workers.mcp_client.health import ServerHealth, look
@@ -42,6 +42,9 @@ class McpClient:
     """Calls tools of the configured servers, and of `builtin`, which is always there."""
 
     def __init__(self, servers: Mapping[str, ServerConfig]) -> None:
+        """Raises InvalidInput for a server that takes the name `builtin`."""
+        if BUILTIN_SERVER.name in servers:
+            raise InvalidInput(f"servers: {Fault(BUILTIN_SERVER.name, *NAME_TAKEN)}")
         self.servers: Mapping[str, ServerConfig] = MappingProxyType({**servers, BUILTIN_SERVER.name: BUILTIN_SERVER})
         self._lock = threading.Lock()
         self._peers: dict[str, Peer] = {BUILTIN_SERVER.name: BuiltinPeer()}

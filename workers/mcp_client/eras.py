@@ -21,7 +21,7 @@ class Era(Protocol):
 
     @property
     def name(self) -> str:
-        """The version spoken, or `jsonrpc`."""
+        """The version spoken, or `jsonrpc`, or `in-process`."""
         ...
 
     def call(self, call: Call, budget: Budget) -> Any:

@@ -16,8 +16,8 @@ from workers.mcp_client.peer import HttpPeer, Peer
 
 @dataclass(frozen=True, slots=True)
 class ServerHealth:
-    """`era` is the protocol version or `jsonrpc`; `tools` is None where the server does not list them; `latency_ms`
-    is the time of the whole look, which on the first one includes starting and getting to know the server.
+    """`era` is the protocol version, `jsonrpc` or `in-process`; `tools` is None where the server does not list them;
+    `latency_ms` is the time of the whole look, which on the first one includes starting and getting to know the server.
     """
 
     server: str

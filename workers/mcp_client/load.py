@@ -12,15 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.builtin_tools import BUILTIN
 from persistence.errors import Fault, InvalidInput
 from persistence.json_value import decode_json
+from workers.mcp_client.builtin import BUILTIN_SERVER, NAME_TAKEN
 from workers.mcp_client.references import References
 from workers.mcp_client.server_entry import read_entry, url_fault
 from workers.mcp_client.servers import ServerConfig
 
 _NAME = re.compile(r"[a-z0-9_-]+")
-_RESERVED = "this name belongs to the server that every installation has", "choose another name"
 _ENDPOINT = re.compile(r"MCP_([A-Za-z0-9_]+)_ENDPOINT")
 
 
@@ -51,8 +50,8 @@ def _from_file(file: Path, environ: Mapping[str, str], faults: list[Fault]) -> d
             usable = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-") or "server"
             hint = f"rename it, for example {usable!r}; a tool is written server.tool"
             faults.append(Fault(pointer, "a server's name may hold only a-z, 0-9, _ and -", hint))
-        if name == BUILTIN:
-            faults.append(Fault(pointer, *_RESERVED))
+        if name == BUILTIN_SERVER.name:
+            faults.append(Fault(pointer, *NAME_TAKEN))
         config = read_entry(name, entry, pointer, references, faults)
         if config is not None:
             servers[name] = config
@@ -79,8 +78,8 @@ def _add_endpoint(servers: dict[str, ServerConfig], name: str, variable: str, ur
     """An endpoint variable adds a server, or gives one of the file another address. It carries no credentials, so plain
     http is fine for it."""
     present = servers.get(name)
-    if name == BUILTIN:
-        faults.append(Fault(variable, *_RESERVED))
+    if name == BUILTIN_SERVER.name:
+        faults.append(Fault(variable, *NAME_TAKEN))
         return
     if present is not None and present.command:
         faults.append(Fault(variable, f"the file configures {name} as a command", "remove one of the two"))

@@ -1,7 +1,8 @@
 """One configured server as the client holds it: its channel, its era once that is known, and how many calls it may
 have.
 
-Two kinds: an HTTP server is only an address; a command is started on first use and again after it died.
+Three kinds: an HTTP server is only an address; a command is started on first use and again after it died; `builtin` is
+part of this process (builtin.py).
 """
 
 from __future__ import annotations
