@@ -9,13 +9,12 @@ threads it is driven the usual way, through one loop thread. CPU is the client p
 from __future__ import annotations
 
 import asyncio
-import json
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 from mcp import Client
 
@@ -24,43 +23,7 @@ from workers.mcp_client import McpClient, ServerConfig
 
 THREADS = 8
 ARGUMENTS = {"a": 1, "b": "two"}
-
-
-def answer(message: dict[str, Any]) -> dict[str, Any]:
-    """A server of 2026-07-28 with one tool."""
-    match message["method"]:
-        case "server/discover":
-            return {
-                "supportedVersions": ["2026-07-28"],
-                "capabilities": {"tools": {}},
-                "ttlMs": 0,
-                "cacheScope": "private",
-            }
-        case "tools/list":
-            return {"tools": [{"name": "echo", "inputSchema": {"type": "object"}}], "ttlMs": 0, "cacheScope": "private"}
-        case _:
-            value = message["params"]["arguments"]
-            return {"content": [{"type": "text", "text": json.dumps(value)}], "structuredContent": value}
-
-
-async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Just enough HTTP/1.1: read a request by its length, write the answer, keep the connection."""
-    try:
-        while head := await reader.readuntil(b"\r\n\r\n"):
-            length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-            message = json.loads(await reader.readexactly(length))
-            result = {"resultType": "complete", **answer(message)}
-            body = json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}).encode()
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body))
-            writer.write(body)
-    except (asyncio.IncompleteReadError, ConnectionError):
-        writer.close()
-
-
-async def serve() -> None:
-    server = await asyncio.start_server(connection, "127.0.0.1", 0)
-    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp", flush=True)
-    await server.serve_forever()
+SERVER = Path(__file__).with_name("tool_server.py")
 
 
 def measure(call: Callable[[], None], seconds: float) -> tuple[float, float]:
@@ -124,7 +87,7 @@ def official(url: str, seconds: float) -> tuple[float, float]:
 
 
 def main(seconds: float) -> None:
-    with subprocess.Popen([sys.executable, __file__, "serve"], stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen([sys.executable, str(SERVER)], stdout=subprocess.PIPE, text=True) as server:
         try:
             url = server.stdout.readline().strip() if server.stdout else ""
             print(f"{THREADS} threads, {seconds:g} s each, one local server")
@@ -136,7 +99,4 @@ def main(seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["serve"]:
-        asyncio.run(serve())
-    else:
-        main(float(sys.argv[1]) if len(sys.argv) > 1 else 5.0)
+    main(float(sys.argv[1]) if len(sys.argv) > 1 else 5.0)

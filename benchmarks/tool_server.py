@@ -1,0 +1,57 @@
+"""The cheapest MCP server over HTTP, in a process of its own: one tool, `echo`, that answers after a delay.
+
+python benchmarks/tool_server.py [SECONDS]         0 by default; prints its URL
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+DELAY = float(sys.argv[1]) if len(sys.argv) > 1 else 0.0
+
+
+def answer(message: dict[str, Any]) -> dict[str, Any]:
+    """What a server of 2026-07-28 with one tool says."""
+    match message["method"]:
+        case "server/discover":
+            return {
+                "supportedVersions": ["2026-07-28"],
+                "capabilities": {"tools": {}},
+                "ttlMs": 0,
+                "cacheScope": "private",
+            }
+        case "tools/list":
+            return {"tools": [{"name": "echo", "inputSchema": {"type": "object"}}], "ttlMs": 0, "cacheScope": "private"}
+        case _:
+            value = message["params"]["arguments"]
+            return {"content": [{"type": "text", "text": json.dumps(value)}], "structuredContent": value}
+
+
+async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Just enough HTTP/1.1: read a request by its length, write the answer, keep the connection."""
+    try:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+            message = json.loads(await reader.readexactly(length))
+            result = {"resultType": "complete", **answer(message)}
+            body = json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}).encode()
+            if DELAY and message["method"] == "tools/call":
+                await asyncio.sleep(DELAY)
+            writer.write(
+                b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+            )
+    except (asyncio.IncompleteReadError, ConnectionError):
+        writer.close()
+
+
+async def serve() -> None:
+    server = await asyncio.start_server(connection, "127.0.0.1", 0, backlog=1024)
+    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp", flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve())
