@@ -6,7 +6,7 @@ RUN := .venv/.run
 DEV := .venv/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check audit test chaos bench conformance clean
+.PHONY: help install demo check audit test chaos bench bench-parts conformance clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,7 +44,10 @@ test: $(DEV) ## Run all tests on an embedded PostgreSQL and Valkey
 chaos: $(DEV) ## Kill everything for three minutes and compare (CHAOS_EXECUTIONS, CHAOS_MINUTES, CHAOS_SEED)
 	$(BIN)/python -m tests.chaos
 
-bench: $(DEV) ## Measure a hop, a worker's memory, the MCP client beside the official SDK, and live updates
+bench: $(DEV) ## Measure our speed beside other engines and renew docs/performance.md (BENCH="--only W2 --quick")
+	$(BIN)/python -m benchmarks.speed $(BENCH)
+
+bench-parts: $(DEV) ## Measure a hop, a worker's memory, the MCP client beside the official SDK, and live updates
 	$(BIN)/python benchmarks/hop.py
 	$(BIN)/python benchmarks/mcp_client.py
 	$(BIN)/python benchmarks/live.py

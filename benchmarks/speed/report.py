@@ -13,7 +13,7 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 TITLES = {
     "W1": "W1: latency, one execution of 10 steps at a time",
     "W2": "W2: throughput, executions of 10 steps submitted up front",
-    "W3": "W3: waiting, 200 executions of 5 steps whose tool takes 100 ms (ideal: 0.5 s)",
+    "W3": "W3: waiting, executions of 5 steps whose tool takes 100 ms (ideal: 0.5 s)",
     "W4": "W4: submission of executions of 10 steps",
     "W5": "W5: growth",
     "W6": "W6: real calls, executions of 5 steps",
