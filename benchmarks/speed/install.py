@@ -44,39 +44,23 @@ def install(names: Sequence[str]) -> tuple[dict[str, Peer], dict[str, str]]:
             peers[name] = _install(name)
         except (OSError, subprocess.SubprocessError) as error:
             said = (getattr(error, "stderr", None) or "").strip().splitlines()
-            missing[name] = f"it could not be installed: {said[-1] if said else error}"
+            reason = (said[-1] if said else str(error)).replace(f"{ROOT}/", "")
+            missing[name] = f"it could not be installed: {reason}"
     return peers, missing
 
 
 def _install(name: str) -> Peer:
     folder = HOME / name
     python = folder / "bin" / "python"
-    _once(
-        folder,
-        REQUIREMENTS[name],
-        [sys.executable, "-m", "venv", str(folder)],
-        [
-            str(python),
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "-c",
-            str(ROOT / "constraints.txt"),
-            *REQUIREMENTS[name],
-        ],
-    )
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip += ["-c", str(ROOT / "constraints.txt"), *REQUIREMENTS[name]]
+    _once(folder, REQUIREMENTS[name], [sys.executable, "-m", "venv", str(folder)], pip)
     versions = dict(requirement.split("==") for requirement in REQUIREMENTS[name])
     if name != "restate":
         return Peer(name, python, versions=versions)
     folder = HOME / "restate-server"
-    npm = shutil.which("npm")
-    if npm is None:
-        raise OSError("npm is not there")
-    _once(
-        folder, (RESTATE_SERVER,), [npm, "install", "--no-audit", "--no-fund", "--prefix", str(folder), RESTATE_SERVER]
-    )
+    npm = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), RESTATE_SERVER]
+    _once(folder, (RESTATE_SERVER,), npm)
     found = sorted(folder.glob("node_modules/@restatedev/restate-server-*/bin/restate-server"))
     if not found:
         raise OSError("npm has no restate-server for this platform")
