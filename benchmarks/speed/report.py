@@ -33,6 +33,7 @@ COSTS = {
     "cpu_s.postgres": "PostgreSQL",
     "cpu_s.valkey": "Valkey",
     "cpu_s.restate": "Restate",
+    "cpu_s.tools": "tool server",
 }
 WAIT_IDEAL_S = 0.5
 
@@ -124,6 +125,10 @@ def _lines(results: Mapping[str, Any]) -> Iterator[str]:
     yield "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + "."
     yield "Servers: " + ", ".join(f"`{name}={value}`" for name, value in results["settings"].items()) + "."
     yield f"{results['repeats']} repeats: the median (least–greatest). CPU in seconds, memory in MB at its peak."
+    others = [r["figures"]["other_cpu_percent"] for r in results["cases"]]
+    if others:
+        usual, most = statistics.median(o["median"] for o in others), max(o["max"] for o in others)
+        yield f"Other processes used {usual:.0f} % of the processors meanwhile, in the worst run {most:.0f} %."
     for name, reason in results["not_measured"].items():
         yield f"Not measured: {name}: {reason}."
     yield from ("", "| ratio | times better |", "|---|---|")
@@ -144,9 +149,10 @@ def _table(workload: str, records: Sequence[Record]) -> Iterator[str]:
     for r in records:
         figures = r["figures"]
         values = [_range(figures.get(name)) for name in COLUMNS[workload]]
-        costs = [f"{title} {_number(figures[name]['median'])}" for name, title in COSTS.items() if name in figures]
+        costs = [(title, figures[name]["median"]) for name, title in COSTS.items() if name in figures]
         memory = figures.get("peak_mb.workers")
-        cells = [r["system"], r["variant"], f"{r['executions']:,}", *values, ", ".join(costs)]
+        cells = [r["system"], r["variant"], f"{r['executions']:,}", *values]
+        cells.append(", ".join(f"{title} {_number(seconds)}" for title, seconds in costs if seconds >= 0.005))
         yield f"| {' | '.join([*cells, _number(memory['median']) if memory else ''])} |"
 
 

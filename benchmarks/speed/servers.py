@@ -30,6 +30,7 @@ class Servers:
     redis_url: str
     postgres_pid: int
     valkey_pid: int
+    tool_pids: list[int]
     fast_tool: str
     slow_tool: str
     versions: dict[str, str]
@@ -37,7 +38,7 @@ class Servers:
 
     @property
     def groups(self) -> dict[str, list[int]]:
-        return {"postgres": [self.postgres_pid], "valkey": [self.valkey_pid]}
+        return {"postgres": [self.postgres_pid], "valkey": [self.valkey_pid], "tools": self.tool_pids}
 
     def dsn(self, database: str) -> str:
         return self.database_url.replace("/afu9?", f"/{database}?")
@@ -83,6 +84,7 @@ def open_servers(folder: Path) -> Iterator[Servers]:
             endpoints.redis_url,
             postmaster,
             int(valkey),
+            [tool.pid for tool in tools],
             fast,
             slow,
             {"postgresql": endpoints.postgres_version, "valkey": endpoints.redis_version},

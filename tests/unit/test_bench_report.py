@@ -22,6 +22,8 @@ from benchmarks.speed.report import (
     tables,
 )
 
+COSTS = {"cpu_s.workers": 2.0, "peak_mb.workers": 99.0, "other_cpu_percent": 3.0}
+
 
 def case(workload: str, system: str, variant: str = "v", size: int = 500, **figures: float) -> dict[str, Any]:
     return record(workload, system, variant, size, [figures])
@@ -124,7 +126,7 @@ def test_memory_per_slot_is_what_further_threads_cost() -> None:
 
 def test_the_page_says_what_was_measured_and_what_was_not() -> None:
     """Between the markers; the rest of the page stays."""
-    records = [case("W2", "afu9", "2 processes", steps_per_s=1234.5, **{"cpu_s.workers": 2.0, "peak_mb.workers": 99.0})]
+    records = [case("W2", "afu9", "2 processes", steps_per_s=1234.5, **COSTS)]
     results = {
         "machine": {"cpu": "a processor", "cores": 2, "memory_gb": 24, "system": "Linux 6"},
         "versions": {"python": "3.11"},
@@ -140,6 +142,7 @@ def test_the_page_says_what_was_measured_and_what_was_not() -> None:
     assert page.endswith(f"{END}\nbelow\n")
     assert "old" not in page
     assert "| afu9 | 2 processes | 500 | 1,234 (1,234–1,234) | workers 2.00 | 99.0 |" in page
+    assert "Other processes used 3 % of the processors meanwhile, in the worst run 3 %." in page
     assert "Not measured: restate: npm is not there." in page
     assert "| W2_vs_dbos | not measured |" in page
     with pytest.raises(ValueError, match="lacks"):
