@@ -30,6 +30,7 @@ class Seen:
     verb: str
     headers: dict[str, str]
     message: dict[str, Any]
+    port: int = 0  # the client's: one per connection
 
     @property
     def method(self) -> str:
@@ -93,7 +94,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.message = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.memory.note(Seen("POST", self._lower(), self.message))
+        self.memory.note(Seen("POST", self._lower(), self.message, self.client_address[1]))
         method, number = self.message.get("method"), self.message.get("id")
         if number is None or method is None:
             return self.plain(202)
@@ -232,6 +233,11 @@ class Handler(BaseHTTPRequestHandler):
         self.memory.released.wait(20)
         self.close_connection = True
 
+    def tool_waits(self, arguments: dict[str, Any]) -> None:
+        """Answers when it is let go."""
+        self.memory.released.wait(20)
+        self.text("ok")
+
     def tool_trickle(self, arguments: dict[str, Any]) -> None:
         self.stream()
         try:
@@ -294,6 +300,7 @@ class Server(ThreadingHTTPServer):
     """Clients that hang up are part of the tests."""
 
     daemon_threads = True
+    request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exception(), OSError):

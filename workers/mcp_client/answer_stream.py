@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from workers.mcp_client.budget import Budget, CallCancelled, DeadlinePassed, spending
+from workers.mcp_client.budget import Budget, CallCancelled, DeadlinePassed
 from workers.mcp_client.channel import answers, parse, parts_of
 from workers.mcp_client.failures import METHOD_NOT_FOUND, Trouble, trouble
+from workers.mcp_client.plain_answer import Answer
 from workers.mcp_client.sse import Event, EventReader, EventTooLarge
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class AnswerStream:
         self._budget, self._session = budget, session
         self._last_id, self._retry_ms = "", 0
 
-    def read(self, response: httpx.Response) -> dict[str, Any] | None:
+    def read(self, response: Answer) -> dict[str, Any] | None:
         """The answer, or None when the stream ended without it but can be resumed."""
         channel = self._channel
         reader = EventReader(channel.config.max_response_bytes)
@@ -45,7 +46,7 @@ class AnswerStream:
                 for event in reader.feed(chunk):
                     message = self._message(event)
                     if message is not None:
-                        self._drain(chunks)
+                        self._drain(response, chunks)
                         return message
         except EventTooLarge as error:
             raise channel.too_large() from error
@@ -67,7 +68,7 @@ class AnswerStream:
             headers["last-event-id"] = self._last_id
             with (
                 suppress(httpx.TransportError),  # even a refused connection now: the request itself was sent long ago
-                channel.client().stream("GET", channel.config.url, headers=headers) as response,
+                channel.http().exchange("GET", channel.config.url, self._budget, headers) as response,
             ):
                 if not response.headers.get("content-type", "").startswith("text/event-stream"):
                     break
@@ -94,15 +95,15 @@ class AnswerStream:
         with suppress(Trouble):
             self._channel.send(answer_to(request), self._headers, self._budget)
 
-    def _drain(self, chunks: Iterator[bytes]) -> None:
+    def _drain(self, response: Answer, chunks: Iterator[bytes]) -> None:
         """Read to the end of a stream that ends with its answer, so that its connection is kept. A server that leaves
         its streams open is not waited for again and again."""
         if self._channel.open_streams >= _OPEN_STREAMS:
             return
         try:
-            with spending(self._budget.part(_DRAIN_SECONDS)):
-                for _ in chunks:
-                    pass
+            response.obey(self._budget.part(_DRAIN_SECONDS))
+            for _ in chunks:
+                pass
             self._channel.open_streams = 0
         except DeadlinePassed:
             self._channel.open_streams += 1

@@ -10,10 +10,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Self
 
-SLICE_SECONDS = 0.1
+SLICE_SECONDS = 0.15
 
 
 class DeadlinePassed(Exception):
@@ -77,17 +76,3 @@ class Budget:
             yield self
         finally:
             lock.release()
-
-
-current_budget: ContextVar[Budget | None] = ContextVar("current_budget", default=None)
-"""The budget that sockets used by this thread obey: httpx passes numbers down to them, not objects."""
-
-
-@contextmanager
-def spending(budget: Budget) -> Iterator[None]:
-    """Let the sockets used inside the block obey this budget."""
-    token = current_budget.set(budget)
-    try:
-        yield
-    finally:
-        current_budget.reset(token)

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
@@ -24,11 +23,11 @@ from orchestrator.outcome import Cancelled, Failed, Succeeded
 from persistence.errors import Fault, InvalidInput, NotFound, Unreachable
 from workers.mcp_client.budget import Budget, CallCancelled, DeadlinePassed
 from workers.mcp_client.builtin import BUILTIN_SERVER, NAME_TAKEN, BuiltinPeer
-from workers.mcp_client.call import CLIENT_INFO, new_call
+from workers.mcp_client.call import new_call
+from workers.mcp_client.exchange import Http
 from workers.mcp_client.failures import Trouble, clip, trouble
 from workers.mcp_client.health import ServerHealth, look
 from workers.mcp_client.http_channel import HttpChannel
-from workers.mcp_client.interruptible import interruptible_transport
 from workers.mcp_client.launch import Launcher
 from workers.mcp_client.load import load_servers
 from workers.mcp_client.peer import HttpPeer, Peer, StdioPeer
@@ -48,7 +47,7 @@ class McpClient:
         self.servers: Mapping[str, ServerConfig] = MappingProxyType({**servers, BUILTIN_SERVER.name: BUILTIN_SERVER})
         self._lock = threading.Lock()
         self._peers: dict[str, Peer] = {BUILTIN_SERVER.name: BuiltinPeer()}
-        self._http: httpx.Client | None = None
+        self._http: Http | None = None
         self._launcher: Launcher | None = None
         self._notices: ThreadPoolExecutor | None = None
         self._closed = False
@@ -170,11 +169,11 @@ class McpClient:
 
     def _new_peer(self, config: ServerConfig) -> Peer:
         if config.url:
-            return HttpPeer(HttpChannel(config, self._client, self._later))
+            return HttpPeer(HttpChannel(config, self._connected, self._later))
         return StdioPeer(config, self._launch)
 
-    def _client(self) -> httpx.Client:
-        """The one pool of connections of this process."""
+    def _connected(self) -> Http:
+        """The connections of this process."""
         if self._http is not None:
             return self._http
         with self._lock:
@@ -202,17 +201,6 @@ def _budget(config: ServerConfig, timeout: float | None, cancelled: threading.Ev
     return Budget(seconds, connect_timeout=config.connect_timeout, cancelled=cancelled)
 
 
-def _new_http(needs_tls: bool) -> httpx.Client:
-    """No proxies from the environment, no redirects, no cookies (ports of one host would share them); trust as httpx
-    has it, with SSL_CERT_FILE obeyed.
-    """
-    context = httpx.create_ssl_context() if needs_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    client = httpx.Client(
-        transport=interruptible_transport(context),
-        trust_env=False,
-        follow_redirects=False,
-        timeout=None,  # noqa: S113 (each call's budget is the timeout)
-        headers={"accept-encoding": "identity", "user-agent": "{name}/{version}".format(**CLIENT_INFO)},
-    )
-    client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    return client
+def _new_http(needs_tls: bool) -> Http:
+    """Trust as httpx has it, with SSL_CERT_FILE obeyed."""
+    return Http(httpx.create_ssl_context() if needs_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))

@@ -31,6 +31,9 @@ class Flight(Generic[T]):
 
     def get(self, make: Callable[[], T], budget: Budget, *, unwanted: T | None = None) -> T:
         """The value; made by `make` if there is none, or if the present one is `unwanted` (the very object)."""
+        value = self._value
+        if value is not None and value is not unwanted:  # the common case; nothing is decided here, so no lock
+            return value
         while True:
             with self._lock:
                 value = self._value

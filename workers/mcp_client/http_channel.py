@@ -13,9 +13,11 @@ from typing import Any
 import httpx
 
 from workers.mcp_client.answer_stream import AnswerStream
-from workers.mcp_client.budget import Budget, CallCancelled, DeadlinePassed, spending
+from workers.mcp_client.budget import Budget, CallCancelled, DeadlinePassed
 from workers.mcp_client.channel import Reply, answers, new_request, notification, parse, parts_of, result_of, timed_out
+from workers.mcp_client.exchange import Http
 from workers.mcp_client.failures import Trouble, of_network_error, of_status, trouble
+from workers.mcp_client.plain_answer import Answer
 from workers.mcp_client.servers import NOTHING, ServerConfig
 
 _NOTICE_SECONDS = 2.0
@@ -29,11 +31,11 @@ class HttpChannel:
     def __init__(
         self,
         config: ServerConfig,
-        client: Callable[[], httpx.Client],
+        http: Callable[[], Http],
         later: Callable[[Callable[[], None]], None],
     ) -> None:
         self.config = config
-        self.client = client
+        self.http = http
         self._later = later
         self._headers = {k.lower(): v for k, v in config.headers.items()}
         self.open_streams = 0  # how many streams in a row the server left open after its answer
@@ -49,8 +51,7 @@ class HttpChannel:
     ) -> Reply:
         number, body = new_request(method, params, self.config)
         try:
-            with spending(budget):
-                return self._post(number, body, {**_POST_HEADERS, **self._headers, **headers}, budget, session)
+            return self._post(number, body, {**_POST_HEADERS, **self._headers, **headers}, budget, session)
         except httpx.HTTPError as error:
             raise of_network_error(error, self.config.where, self.config.address) from error
         except (DeadlinePassed, CallCancelled) as ended:
@@ -69,10 +70,8 @@ class HttpChannel:
     def fetch(self, verb: str, url: str, budget: Budget, *, headers: Mapping[str, str] = NOTHING) -> tuple[int, bytes]:
         """A plain request (health, end of a session): its status and the beginning of its body."""
         try:
-            with spending(budget), self.client().stream(verb, url, headers={**self._headers, **headers}) as response:
-                for chunk in response.iter_bytes(4096):
-                    return response.status_code, chunk
-                return response.status_code, b""
+            with self.http().exchange(verb, url, budget, {**self._headers, **headers}) as response:
+                return response.status_code, next(response.iter_bytes(), b"")
         except httpx.HTTPError as error:
             raise of_network_error(error, self.config.where, self.config.address) from error
         except DeadlinePassed as error:
@@ -80,7 +79,7 @@ class HttpChannel:
 
     def _post(self, number: int, body: bytes, headers: dict[str, str], budget: Budget, session: bool) -> Reply:
         where = self.config.where
-        with self.client().stream("POST", self.config.url, content=body, headers=headers) as response:
+        with self.http().exchange("POST", self.config.url, budget, headers, body) as response:
             self._refuse_failure(response)
             if response.headers.get("content-type", "").startswith("text/event-stream"):
                 stream = AnswerStream(self, number, headers, budget, session)
@@ -97,18 +96,18 @@ class HttpChannel:
             message = stream.resume()
         return Reply(result_of(message, self.config), reply_headers)
 
-    def _refuse_failure(self, response: httpx.Response) -> None:
-        if not response.is_success:
+    def _refuse_failure(self, response: Answer) -> None:
+        if not 200 <= response.status_code <= 299:
             body = b""
             with suppress(Trouble, httpx.HTTPError):
                 body = self.body(response, _ERROR_BODY_BYTES)
             raise self._failure(response, body)
 
-    def _failure(self, response: httpx.Response, body: bytes) -> Trouble:
+    def _failure(self, response: Answer, body: bytes) -> Trouble:
         codes = self.config.retryable_rpc_codes
         return of_status(response.status_code, response.headers, body, self.config.where, codes)
 
-    def body(self, response: httpx.Response, limit: int | None = None) -> bytes:
+    def body(self, response: Answer, limit: int | None = None) -> bytes:
         """The whole body. Raises Trouble as soon as it is known to be larger than the limit."""
         most = limit or self.config.max_response_bytes
         declared = response.headers.get("content-length", "")
@@ -128,10 +127,7 @@ class HttpChannel:
 
     def send(self, body: bytes, headers: Mapping[str, str], budget: Budget) -> None:
         try:
-            with (
-                spending(budget),
-                self.client().stream("POST", self.config.url, content=body, headers=headers) as response,
-            ):
+            with self.http().exchange("POST", self.config.url, budget, headers, body) as response:
                 self._refuse_failure(response)
                 with suppress(Trouble):
                     self.body(response, _ERROR_BODY_BYTES)  # read to the end, so that the connection is kept

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Protocol
 
 from workers.mcp_client.bare import Bare
@@ -71,16 +71,14 @@ class HttpPeer:
         self._places = _Places(channel.config.max_inflight)
         self._era: Flight[Era] = Flight()
 
+    def use(self, budget: Budget) -> AbstractContextManager[Era]:
+        use = _Use(self.channel, self._era, budget)
+        return self._in_its_place(use, budget) if self.channel.config.max_inflight else use
+
     @contextmanager
-    def use(self, budget: Budget) -> Iterator[Era]:
-        with self._places.one(budget):
-            era = self._era.get(lambda: detect(self.channel, budget), budget)
-            try:
-                yield era
-            except Trouble as error:
-                if _may_be_another_era(error, era):
-                    self._era.forget(era)
-                raise
+    def _in_its_place(self, use: _Use, budget: Budget) -> Iterator[Era]:
+        with self._places.one(budget), use as era:
+            yield era
 
     def begin_close(self) -> None:
         """Tell a server that keeps a session that it is over; whether it listens does not matter."""
@@ -92,6 +90,23 @@ class HttpPeer:
 
     def end_close(self) -> None:
         """The connections belong to the client."""
+
+
+class _Use(AbstractContextManager[Era]):
+    """One use of an HTTP server's era, which is forgotten when the server's answer fits another one better."""
+
+    __slots__ = ("_budget", "_channel", "_era", "_flight")
+
+    def __init__(self, channel: HttpChannel, flight: Flight[Era], budget: Budget) -> None:
+        self._channel, self._flight, self._budget = channel, flight, budget
+
+    def __enter__(self) -> Era:
+        self._era = self._flight.get(lambda: detect(self._channel, self._budget), self._budget)
+        return self._era
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Trouble) and _may_be_another_era(error, self._era):
+            self._flight.forget(self._era)
 
 
 class StdioPeer:

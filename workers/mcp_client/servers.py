@@ -50,4 +50,6 @@ class ServerConfig:
 
     def allows(self, tool: str) -> bool:
         """Whether the operator lets workflows use this tool; `deny` wins over `allow`."""
+        if self.allow == ("*",) and not self.deny:
+            return True
         return any(fnmatchcase(tool, p) for p in self.allow) and not any(fnmatchcase(tool, p) for p in self.deny)
