@@ -101,7 +101,7 @@ def test_a_migration_lands_while_workers_work(
 ) -> None:
     """Its locks are got and given back; what runs goes on, before and after."""
     orchestrator, worker = fleet.start("orchestrator"), fleet.start("worker")
-    steps = [{"name": f"s{n}", "tool": "bare.sleep", "params": {"seconds": 0.01}} for n in range(4)]
+    steps = [{"name": f"s{n}", "tool": "bare.sleep", "params": {"seconds": 0.05}} for n in range(4)]
     workflow = validate({"steps": steps})
 
     def submit(number: int) -> list[object]:
