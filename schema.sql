@@ -1,8 +1,9 @@
 -- AFU-9: every table and every transition of a workflow execution.
 --
 -- How it works. PostgreSQL is the ledger: an execution and all of its steps are rows, written before anybody is told.
--- Redis only rings: a message holds ids, and a lost, doubled or late one changes nothing. A step is taken by claim_step
--- and left by complete_step, skip_step, charge_step or release_step, each one statement and one transaction.
+-- Redis only rings: a message holds ids, and a lost, doubled or late one changes nothing. A step is taken by claim_steps
+-- and left by complete_steps, charge_step or release_step, each one statement and one transaction. Where a sequence goes on,
+-- complete_steps takes the next step in the same transaction, for the worker that goes on with it.
 --
 -- The fence. Every claim raises `attempt`, and every write of a worker names the attempt it holds. A worker that comes
 -- back late (paused, partitioned, declared dead) changes no row and learns it from the answer.
@@ -118,7 +119,8 @@ CREATE TABLE workflow_steps (
 
 CREATE UNIQUE INDEX idx_steps_execution_id ON workflow_steps (execution_id, step_index);
 CREATE INDEX idx_steps_dispatch ON workflow_steps (dispatch_after) WHERE dispatch_after IS NOT NULL;
-CREATE INDEX idx_steps_running ON workflow_steps (worker_id) WHERE status = 'running';
+CREATE INDEX idx_steps_running ON workflow_steps (worker_id) WHERE worker_id IS NOT NULL;
+-- Those are the running steps. By status the planner would also use it to find one running step by its id, and read it whole.
 
 -- A worker process and its lease: silent for longer than the lease, it is taken for dead.
 CREATE TABLE workers (
@@ -174,7 +176,7 @@ CREATE INDEX idx_audit_created ON audit_log (created_at DESC, id DESC);
 -- The tool catalogue: what each MCP server said of itself. Workers write it, validation and recovery read it.
 CREATE TABLE mcp_servers (
   name                TEXT PRIMARY KEY CHECK (name ~ '^[a-z0-9_-]+$'),
-  era                 TEXT,                    -- protocol version, or jsonrpc
+  era                 TEXT,                    -- protocol version, jsonrpc or in-process
   repeat_unannotated  BOOLEAN NOT NULL,        -- whether tools without annotations may be called twice
   error               TEXT,                    -- why the newest look failed
   looked_at           TIMESTAMPTZ NOT NULL DEFAULT now(),
@@ -211,6 +213,12 @@ CREATE FUNCTION time_ordered_uuid() RETURNS UUID LANGUAGE sql VOLATILE PARALLEL 
            FROM 1 FOR 6), 52, 1), 53, 1), 'hex')::uuid
 $$;
 
+-- The same of a step, unique by its execution's id and its index: a random number costs a system call, a hash does not.
+CREATE FUNCTION step_uuid(p_milliseconds TEXT, p_execution UUID, p_index INTEGER) RETURNS UUID LANGUAGE sql IMMUTABLE AS $$
+  SELECT overlay(overlay(overlay(md5(p_execution::text || p_index::text) PLACING p_milliseconds FROM 1 FOR 12)
+                         PLACING '7' FROM 13 FOR 1) PLACING '8' FROM 17 FOR 1)::uuid
+$$;
+
 -- Every variable assigned so far: the initial ones, then the outputs of completed steps.
 CREATE FUNCTION execution_variables(p_execution UUID) RETURNS JSONB LANGUAGE sql STABLE AS $$
   SELECT coalesce(e.context -> 'variables', '{}') || coalesce(
@@ -239,10 +247,11 @@ DECLARE
 BEGIN
   WITH definition AS MATERIALIZED (
     SELECT d.plan, coalesce((d.definition -> 'config' ->> 'continueOnError')::boolean, false) AS continue_on_error,
-           (d.definition -> 'config' ->> 'timeoutMs')::integer * interval '1 millisecond' AS timeout
+           (d.definition -> 'config' ->> 'timeoutMs')::integer * interval '1 millisecond' AS timeout,
+           lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0') AS milliseconds
       FROM workflow_definitions d WHERE d.hash = p_hash
   ), planned AS MATERIALIZED (
-    SELECT p.* FROM definition d, jsonb_to_recordset(d.plan) p(step_name TEXT, step_index INTEGER, tool TEXT,
+    SELECT d.milliseconds, p.* FROM definition d, jsonb_to_recordset(d.plan) p(step_name TEXT, step_index INTEGER, tool TEXT,
            assign TEXT, successors INTEGER[], variable_steps INTEGER[], context_keys TEXT[], max_retries INTEGER,
            timeout_ms INTEGER, idempotent BOOLEAN, needs INTEGER)
   ), executions AS (
@@ -260,7 +269,7 @@ BEGIN
     INSERT INTO workflow_steps AS s (id, execution_id, step_name, step_index, status, tool, assign, successors,
                                      variable_steps, context_keys, max_retries, timeout_ms, idempotent, needs_left,
                                      next_run_at, dispatch_after)
-    SELECT time_ordered_uuid(), e.id, p.step_name, p.step_index, 'pending', p.tool, p.assign, p.successors,
+    SELECT step_uuid(p.milliseconds, e.id, p.step_index), e.id, p.step_name, p.step_index, 'pending', p.tool, p.assign, p.successors,
            p.variable_steps, p.context_keys, p.max_retries, p.timeout_ms, p.idempotent, p.needs,
            CASE WHEN p.needs = 0 THEN now() END, CASE WHEN p.needs = 0 THEN now() + interval '10 seconds' END
       FROM executions e, planned p
@@ -332,46 +341,54 @@ BEGIN
 END $$;
 
 -- What a claim hands over: the step, and in scope the variables and context keys it reads. The variable of a step that
--- did not complete is null.
+-- did not complete is null. Reads one row per variable, however long the execution is.
 CREATE FUNCTION claim_of(p_step workflow_steps)
 RETURNS TABLE (execution_id UUID, step_index INTEGER, attempt INTEGER, definition_hash TEXT, scope JSONB,
                retries_so_far INTEGER) LANGUAGE sql STABLE AS $$
   SELECT e.id, p_step.step_index, p_step.attempt, e.definition_hash,
-         coalesce((SELECT jsonb_object_agg(k, CASE WHEN k = 'input' THEN coalesce(e.input, '{}')
-                                                   ELSE coalesce(e.context -> 'variables' -> k, e.context -> k) END)
-                     FROM unnest(p_step.context_keys) k
-                    WHERE k = 'input' OR e.context -> 'variables' ? k OR e.context ? k), '{}')
-         || coalesce((SELECT jsonb_object_agg(v.assign, CASE WHEN v.status = 'completed' THEN v.output END)
-                        FROM workflow_steps v
-                       WHERE v.execution_id = p_step.execution_id AND v.step_index = ANY (p_step.variable_steps)), '{}'),
+         CASE WHEN p_step.context_keys = '{}' THEN '{}' ELSE coalesce(
+           (SELECT jsonb_object_agg(k, CASE WHEN k = 'input' THEN coalesce(e.input, '{}')
+                                            ELSE coalesce(e.context -> 'variables' -> k, e.context -> k) END)
+              FROM unnest(p_step.context_keys) k
+             WHERE k = 'input' OR e.context -> 'variables' ? k OR e.context ? k), '{}') END
+         || CASE WHEN p_step.variable_steps = '{}' THEN '{}' ELSE coalesce(
+           (SELECT jsonb_object_agg(v.assign, CASE WHEN v.status = 'completed' THEN v.output END)
+              FROM unnest(p_step.variable_steps) i, LATERAL (
+                   SELECT w.assign, w.status, w.output FROM workflow_steps w
+                    WHERE w.execution_id = p_step.execution_id AND w.step_index = i LIMIT 1) v), '{}') END,
          p_step.retry_count - p_step.lost_count
     FROM workflow_executions e WHERE e.id = p_step.execution_id
 $$;
 
--- pending -> running. Prevents: two workers on one attempt, a step before its time, a step of an execution at rest.
--- Answers nothing when the step is not to be run.
-CREATE FUNCTION claim_step(p_step UUID, p_attempt INTEGER, p_worker UUID, p_timeout_ms INTEGER)
-RETURNS TABLE (execution_id UUID, step_index INTEGER, attempt INTEGER, definition_hash TEXT, scope JSONB,
-               retries_so_far INTEGER) LANGUAGE plpgsql AS $$
+-- pending -> running, of any number of steps. Prevents: two workers on one attempt, a step before its time, a step of an
+-- execution at rest. Answers the steps that the worker is to run; they are taken in one order, so that two calls never wait
+-- for each other.
+CREATE FUNCTION claim_steps(p_steps UUID[], p_attempts INTEGER[], p_worker UUID, p_timeout_ms INTEGER)
+RETURNS TABLE (step_id UUID, execution_id UUID, step_index INTEGER, attempt INTEGER, definition_hash TEXT, scope JSONB,
+               retries_so_far INTEGER) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-  step workflow_steps;
+  wanted RECORD;
+  step   workflow_steps;
 BEGIN
-  UPDATE workflow_steps s
-     SET status = 'running', attempt = s.attempt + 1, worker_id = p_worker, claimed_at = now(),
-         started_at = coalesce(s.started_at, now()), dispatch_after = NULL, dispatch_count = 0, updated_at = now(),
-         deadline_at = now() + (coalesce(s.timeout_ms, p_timeout_ms) + 30000) * interval '1 millisecond'
-   WHERE s.id = p_step AND s.attempt = p_attempt AND s.status = 'pending' AND s.needs_left = 0 AND s.next_run_at <= now()
-     AND EXISTS (SELECT FROM workflow_executions e WHERE e.id = s.execution_id AND e.status = 'running')
-  RETURNING s.* INTO step;
-  IF FOUND THEN RETURN QUERY SELECT * FROM claim_of(step); END IF;
+  FOR wanted IN SELECT w.id, w.attempt FROM unnest(p_steps, p_attempts) w(id, attempt) ORDER BY w.id LOOP
+    UPDATE workflow_steps s
+       SET status = 'running', attempt = s.attempt + 1, worker_id = p_worker, claimed_at = now(),
+           started_at = coalesce(s.started_at, now()), dispatch_after = NULL, dispatch_count = 0, updated_at = now(),
+           deadline_at = now() + (coalesce(s.timeout_ms, p_timeout_ms) + 30000) * interval '1 millisecond'
+     WHERE s.id = wanted.id AND s.attempt = wanted.attempt AND s.status = 'pending' AND s.needs_left = 0
+       AND s.next_run_at <= now()
+       AND (SELECT e.status FROM workflow_executions e WHERE e.id = s.execution_id) = 'running'
+    RETURNING s.* INTO step;
+    IF FOUND THEN RETURN QUERY SELECT step.id, c.* FROM claim_of(step) c; END IF;
+  END LOOP;
 END $$;
 
 -- running -> running: the claim's answer once more, for the worker whose connection broke before it came. Prevents: a
 -- step in the hands of a worker that does not know it. To be asked by the one that claimed, and by nobody else there.
 CREATE FUNCTION claim_again(p_step UUID, p_attempt INTEGER, p_worker UUID)
-RETURNS TABLE (execution_id UUID, step_index INTEGER, attempt INTEGER, definition_hash TEXT, scope JSONB,
+RETURNS TABLE (step_id UUID, execution_id UUID, step_index INTEGER, attempt INTEGER, definition_hash TEXT, scope JSONB,
                retries_so_far INTEGER) LANGUAGE sql STABLE AS $$
-  SELECT c.* FROM workflow_steps s, claim_of(s) c
+  SELECT s.id, c.* FROM workflow_steps s, claim_of(s) c
    WHERE s.id = p_step AND s.attempt = p_attempt + 1 AND s.status = 'running' AND s.worker_id = p_worker
 $$;
 
@@ -428,43 +445,63 @@ BEGIN
     FROM counted c WHERE c.dispatch_after IS NOT NULL;
 END $$;
 
--- running -> completed. Prevents: a result recorded by an attempt that no longer holds the step.
-CREATE FUNCTION complete_step(p_step UUID, p_attempt INTEGER, p_output JSONB, p_input JSONB,
-                              OUT recorded BOOLEAN, OUT step_status TEXT, OUT execution_id UUID,
-                              OUT execution_status TEXT, OUT ready_steps UUID[], OUT ready_attempts INTEGER[])
-LANGUAGE plpgsql AS $$
+-- running -> completed | skipped, of any number of steps, and pending -> running of each one's successor where the worker
+-- goes on with it. Prevents: a result recorded by an attempt that no longer holds the step, and a step between two workers.
+-- p_records: [{step, attempt, output, input, hand_over, again}]; without output the condition was false. hand_over: if the
+-- step has one successor, which waits for nothing else, that is claimed for p_worker and answered in next_*. again: an
+-- earlier call's answer was lost; what that one did is answered. At most one record of an execution, in the order of the
+-- executions' ids, so that two calls never wait for each other.
+CREATE FUNCTION complete_steps(p_records JSONB, p_worker UUID, p_timeout_ms INTEGER)
+RETURNS TABLE (recorded BOOLEAN, step_status TEXT, execution_id UUID, execution_status TEXT, ready_steps UUID[],
+               ready_attempts INTEGER[], next_step UUID, next_index INTEGER, next_attempt INTEGER, definition_hash TEXT,
+               scope JSONB, retries_so_far INTEGER) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
 DECLARE
+  entry     JSONB;
   following INTEGER[];
+  successor workflow_steps;
 BEGIN
-  UPDATE workflow_steps s
-     SET status = 'completed', output = p_output, input = p_input, error = NULL, error_kind = NULL, worker_id = NULL,
-         deadline_at = NULL, completed_at = now(), updated_at = now(),
-         duration_ms = round(extract(epoch FROM now() - s.started_at) * 1000)
-   WHERE s.id = p_step AND s.attempt = p_attempt AND s.status = 'running'
-  RETURNING s.execution_id, s.successors INTO execution_id, following;
-  recorded := FOUND;
-  IF NOT recorded THEN RETURN; END IF;
-  step_status := 'completed';
-  SELECT a.* INTO execution_status, ready_steps, ready_attempts FROM advance_execution(execution_id, following) a;
-END $$;
-
--- running -> skipped: the condition was false. As completed, without output.
-CREATE FUNCTION skip_step(p_step UUID, p_attempt INTEGER,
-                          OUT recorded BOOLEAN, OUT step_status TEXT, OUT execution_id UUID,
-                          OUT execution_status TEXT, OUT ready_steps UUID[], OUT ready_attempts INTEGER[])
-LANGUAGE plpgsql AS $$
-DECLARE
-  following INTEGER[];
-BEGIN
-  UPDATE workflow_steps s
-     SET status = 'skipped', error = NULL, error_kind = NULL, worker_id = NULL, deadline_at = NULL,
-         completed_at = now(), updated_at = now(), duration_ms = 0
-   WHERE s.id = p_step AND s.attempt = p_attempt AND s.status = 'running'
-  RETURNING s.execution_id, s.successors INTO execution_id, following;
-  recorded := FOUND;
-  IF NOT recorded THEN RETURN; END IF;
-  step_status := 'skipped';
-  SELECT a.* INTO execution_status, ready_steps, ready_attempts FROM advance_execution(execution_id, following) a;
+  FOR entry IN SELECT r FROM jsonb_array_elements(p_records) r LOOP
+    step_status := CASE WHEN entry ? 'output' THEN 'completed' ELSE 'skipped' END;
+    execution_status := NULL; ready_steps := NULL; ready_attempts := NULL; next_step := NULL; successor := NULL;
+    UPDATE workflow_steps s
+       SET status = step_status, output = entry -> 'output', input = coalesce(entry -> 'input', s.input), error = NULL,
+           error_kind = NULL, worker_id = NULL, deadline_at = NULL, completed_at = now(), updated_at = now(),
+           duration_ms = CASE WHEN entry ? 'output' THEN round(extract(epoch FROM now() - s.started_at) * 1000) ELSE 0 END
+     WHERE s.id = (entry ->> 'step')::uuid AND s.attempt = (entry ->> 'attempt')::integer AND s.status = 'running'
+    RETURNING s.execution_id, s.successors INTO execution_id, following;
+    recorded := FOUND;
+    IF recorded AND (entry -> 'hand_over')::boolean AND cardinality(following) = 1 THEN
+      UPDATE workflow_steps s
+         SET status = 'running', attempt = s.attempt + 1, worker_id = p_worker, needs_left = 0, claimed_at = now(),
+             started_at = coalesce(s.started_at, now()), next_run_at = now(), updated_at = now(),
+             deadline_at = now() + (coalesce(s.timeout_ms, p_timeout_ms) + 30000) * interval '1 millisecond'
+       WHERE s.execution_id = complete_steps.execution_id AND s.step_index = following[1] AND s.status = 'pending'
+         AND s.needs_left = 1
+         AND (SELECT e.status FROM workflow_executions e WHERE e.id = complete_steps.execution_id) = 'running'
+      RETURNING s.* INTO successor;
+      execution_status := CASE WHEN FOUND THEN 'running' END;
+    ELSIF NOT recorded AND (entry -> 'again')::boolean THEN
+      SELECT true, s.execution_id, e.status INTO recorded, execution_id, execution_status
+        FROM workflow_steps s JOIN workflow_executions e ON e.id = s.execution_id
+       WHERE s.id = (entry ->> 'step')::uuid AND s.attempt = (entry ->> 'attempt')::integer AND s.status = step_status;
+      SELECT n.* INTO successor FROM workflow_steps s JOIN workflow_steps n
+          ON n.execution_id = s.execution_id AND n.step_index = s.successors[1]
+       WHERE recorded AND (entry -> 'hand_over')::boolean AND s.id = (entry ->> 'step')::uuid
+         AND cardinality(s.successors) = 1 AND n.status = 'running' AND n.worker_id = p_worker;
+      recorded := coalesce(recorded, false);
+    END IF;
+    IF successor.id IS NOT NULL THEN
+      SELECT successor.id, c.step_index, c.attempt, c.definition_hash, c.scope, c.retries_so_far
+        INTO next_step, next_index, next_attempt, definition_hash, scope, retries_so_far FROM claim_of(successor) c;
+    ELSIF recorded AND execution_status IS NULL THEN
+      SELECT a.execution_status, a.ready_steps, a.ready_attempts INTO execution_status, ready_steps, ready_attempts
+        FROM advance_execution(execution_id, following) a;
+    ELSIF NOT recorded THEN
+      step_status := NULL;
+    END IF;
+    RETURN NEXT;
+  END LOOP;
 END $$;
 
 -- running -> pending (retry, after p_delay_ms) | failed. A failed step fails its execution, or goes on with

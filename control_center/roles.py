@@ -17,7 +17,7 @@ PARENT = click.option("--parent", type=int, hidden=True, help="End when this pro
 
 
 @click.command("worker")
-@click.option("-t", "--threads", type=click.IntRange(1, 512), help="Steps at once; default AFU9_THREADS (16).")
+@click.option("-t", "--threads", type=click.IntRange(1, 512), help="Steps at once; default AFU9_THREADS (32).")
 @PARENT
 def worker_command(threads: int | None, parent: int | None) -> int:
     """Start a worker: it claims steps, calls their tools and records what came of it."""

@@ -1,16 +1,19 @@
 """The completion callback: records what an attempt came to, in one transaction, rings for what became ready and tells
 watchers that the execution changed.
 
-It runs in the worker that held the step. Recording takes a batch of outcomes and pushing takes a batch of steps, so that
-both can be shared by many threads.
+It runs in the worker that held the step. Completions of many threads are recorded together (persistence/group_commit.py); a
+worker that goes on with a sequence is given the next step by the same call.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Protocol, assert_never
 from uuid import UUID
 
 from orchestrator.backoff import delay_seconds
@@ -19,10 +22,11 @@ from orchestrator.outcome import Cancelled, Failed, Outcome, Skipped, Succeeded
 from orchestrator.plan import PlannedStep
 from orchestrator.push import push_steps
 from persistence import transitions
-from persistence.errors import InvalidInput
+from persistence.errors import Afu9Error, InvalidInput
+from persistence.group_commit import GroupCommit
 from persistence.json_value import encode_json
 from persistence.pool import Pool
-from persistence.transitions import Claim, Transition
+from persistence.transitions import Claim, Completion, Transition
 
 log = logging.getLogger(__name__)
 
@@ -39,73 +43,180 @@ class Attempt:
     params: object
     outcome: Outcome
     output: str = ""
-    patience: float = 30.0  # seconds that the result is held while PostgreSQL is away: to the step's deadline at most
+    held_until: float = math.inf  # on this process's clock, how long it is tried while PostgreSQL is away
+
+    @property
+    def patience(self) -> float:
+        """Seconds that are left of it."""
+        return max(self.held_until - time.monotonic(), 0.0)
 
 
-def advance(pool: Pool, broker: StepBroker | None, attempts: Sequence[Attempt]) -> list[Transition]:
-    """Records the attempts and pushes the steps that became ready. Without a broker the caller runs those itself."""
-    recorded = [_record(pool, attempt) for attempt in attempts]
-    if broker is not None:
-        ready = [step for transition in recorded for step in transition.ready]
-        push_steps(broker, ready, changed=[transition.execution_id for transition in recorded])
-    return recorded
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A completion that is recorded together with others, and who goes on with the successor."""
+
+    completion: Completion
+    attempt: Attempt
+    go_on: Callable[[Claim], None] | None
 
 
-def _record(pool: Pool, attempt: Attempt) -> Transition:
-    claim = attempt.claim
-    match attempt.outcome:
-        case Succeeded():
-            transition = _complete(pool, attempt)
-        case Skipped():
-            transition = transitions.skip_step(pool, claim, patience=attempt.patience)
-        case Failed() as failed:
-            transition = _charge(pool, attempt, failed)
-        case Cancelled(reason=reason):
-            transition = transitions.release_step(pool, claim, reason, patience=attempt.patience)
-        case never:
-            assert_never(never)
-    if not transition.recorded:
-        log.warning("step %s: attempt %d is no longer ours, its result is dropped", claim.step_id, claim.attempt)
-    return transition
+class Together(Protocol):
+    """Threads that share their commits: workers/work_queue.py."""
+
+    def away(self) -> AbstractContextManager[None]:
+        """Surrounds what waits for PostgreSQL."""
+        ...
+
+    def linger(self) -> None:
+        """Before a commit: waits a moment where others will soon have something to record."""
+        ...
+
+    def look(self) -> None:
+        """After a commit."""
+        ...
 
 
-def _complete(pool: Pool, attempt: Attempt) -> Transition:
-    try:
-        return transitions.complete_step(
-            pool, attempt.claim, attempt.output, encode_json(attempt.params), patience=attempt.patience
+class Alone:
+    """One thread."""
+
+    def away(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def linger(self) -> None:
+        """Nobody will come."""
+
+    def look(self) -> None:
+        """Nobody waits."""
+
+
+class Recorder:
+    """Records for one worker. Without a broker the caller runs the steps that become ready. `together`: the threads
+    whose results are recorded together."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        broker: StepBroker | None,
+        worker_id: UUID,
+        timeout_ms: int,
+        together: Together | None = None,
+    ):
+        self._pool = pool
+        self._broker = broker
+        self._worker_id = worker_id
+        self._timeout_ms = timeout_ms
+        self._together = together or Alone()
+        self._commit = GroupCommit(
+            self._complete_together,
+            self._complete_alone,
+            self._completed,
+            key=_execution_of,
+            linger=self._together.linger,
+            settled=self._together.look,
         )
-    except InvalidInput as error:  # a number of a hundred thousand digits, say
-        return _charge(pool, attempt, Failed("invalid_response", str(error), "definite"))
+
+    def advance(self, attempt: Attempt, *, hand_over: bool = False) -> Transition:
+        """Records the attempt and pushes what became ready. `hand_over`: this worker goes on with the next step of a
+        sequence, which the answer then holds."""
+        match attempt.outcome:
+            case Succeeded() | Skipped():
+                transition = self._complete(attempt, hand_over)
+            case Failed() as failed:
+                transition = self._charge(attempt, failed)
+            case Cancelled(reason=reason):
+                transition = transitions.release_step(self._pool, attempt.claim, reason, patience=attempt.patience)
+            case never:
+                assert_never(never)
+        return self._ring([transition])[0]
+
+    def send(self, attempt: Attempt, go_on: Callable[[Claim], None] | None) -> None:
+        """The same for an attempt that ended well, together with those of other threads and without waiting for them.
+        `go_on` gets the claimed successor after the commit; None if this worker does not go on. Raises InvalidJson."""
+        completion = _completion(attempt, hand_over=go_on is not None)
+        self._commit.send(_Sent(completion, attempt, go_on))
+
+    def pending(self) -> int:
+        """How many sent attempts are not recorded yet."""
+        return self._commit.pending
+
+    def charge_unexpected(self, step_id: UUID, attempt: int, message: str) -> Transition:
+        """Charges an attempt that a fault of ours ended, so that it does not wait for the reaper."""
+        transition = transitions.charge_step(
+            self._pool,
+            step_id,
+            attempt,
+            kind="engine_error",
+            error=message,
+            retryable=True,
+            delay_ms=1000,
+            params=None,
+        )
+        return self._ring([transition])[0]
+
+    def release(self, claim: Claim, reason: str) -> Transition:
+        """Hands a step back, uncharged."""
+        return self._ring([transitions.release_step(self._pool, claim, reason)])[0]
+
+    def _ring(self, recorded: Sequence[Transition]) -> Sequence[Transition]:
+        for transition in recorded:
+            if not transition.recorded:
+                log.warning("step %s: the attempt is no longer ours, its result is dropped", transition.step_id)
+        if self._broker is not None:
+            ready = [step for transition in recorded for step in transition.ready]
+            push_steps(self._broker, ready, changed=[transition.execution_id for transition in recorded])
+        return recorded
+
+    def _complete(self, attempt: Attempt, hand_over: bool, *, again: bool = False) -> Transition:
+        try:
+            completion = _completion(attempt, hand_over)
+            return transitions.complete_step(self._pool, completion, self._worker_id, self._timeout_ms, again=again)
+        except InvalidInput as error:  # a number of a hundred thousand digits, say
+            return self._charge(attempt, Failed("invalid_response", str(error), "definite"))
+
+    def _complete_together(self, sent: Sequence[_Sent]) -> list[Transition]:
+        completions = [one.completion for one in sent]
+        with self._together.away():
+            return transitions.complete_steps(self._pool, completions, self._worker_id, self._timeout_ms)
+
+    def _complete_alone(self, sent: _Sent) -> Transition | None:
+        """After a call whose answer was lost, or in which one of many could not be stored."""
+        try:
+            with self._together.away():
+                return self._complete(sent.attempt, sent.go_on is not None, again=True)
+        except Afu9Error as error:
+            log.error("step %s: not recorded, the reaper will charge it: %s", sent.attempt.claim.step_id, error)
+            return None
+
+    def _completed(self, answered: Sequence[tuple[_Sent, Transition]]) -> None:
+        self._ring([transition for _, transition in answered])
+        for sent, transition in answered:
+            if sent.go_on is not None and transition.successor is not None:
+                sent.go_on(transition.successor)
+
+    def _charge(self, attempt: Attempt, failed: Failed) -> Transition:
+        step, claim = attempt.step, attempt.claim
+        delay = retry_delay(failed, step, claim.retries_so_far)
+        return transitions.charge_step(
+            self._pool,
+            claim.step_id,
+            claim.attempt,
+            kind=failed.kind,
+            error=failed.message,
+            retryable=is_retryable(failed, step),
+            delay_ms=round(delay * 1000),
+            params=None if attempt.params is None else encode_json(attempt.params),
+            patience=attempt.patience,
+        )
 
 
-def _charge(pool: Pool, attempt: Attempt, failed: Failed) -> Transition:
-    step, claim = attempt.step, attempt.claim
-    delay = retry_delay(failed, step, claim.retries_so_far)
-    return transitions.charge_step(
-        pool,
-        claim.step_id,
-        claim.attempt,
-        kind=failed.kind,
-        error=failed.message,
-        retryable=is_retryable(failed, step),
-        delay_ms=round(delay * 1000),
-        params=None if attempt.params is None else encode_json(attempt.params),
-        patience=attempt.patience,
-    )
+def _completion(attempt: Attempt, hand_over: bool) -> Completion:
+    if isinstance(attempt.outcome, Skipped):
+        return Completion(attempt.claim, None, None, hand_over, attempt.held_until)
+    return Completion(attempt.claim, attempt.output, encode_json(attempt.params), hand_over, attempt.held_until)
 
 
-def charge_unexpected(pool: Pool, step_id: UUID, attempt: int, message: str) -> Transition:
-    """Charges an attempt that a fault of ours ended, so that it does not wait for the reaper."""
-    return transitions.charge_step(
-        pool,
-        step_id,
-        attempt,
-        kind="engine_error",
-        error=message,
-        retryable=True,
-        delay_ms=1000,
-        params=None,
-    )
+def _execution_of(sent: _Sent) -> UUID:
+    return sent.completion.claim.execution_id
 
 
 def retry_delay(failed: Failed, step: PlannedStep, retries_so_far: int) -> float:

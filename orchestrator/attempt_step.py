@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping
-from secrets import token_hex
+from random import getrandbits
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -43,16 +44,18 @@ class ToolCaller(Protocol):
         ...
 
 
-def attempt_step(claim: Claim, step: PlannedStep, tools: ToolCaller, cancelled: threading.Event) -> Attempt:
-    """Runs the attempt. The idempotency key is the same for every attempt of the step: a server may use it to tell a
-    repetition from a second wish."""
+def attempt_step(
+    claim: Claim, step: PlannedStep, tools: ToolCaller, cancelled: threading.Event, held_until: float = math.inf
+) -> Attempt:
+    """Runs the attempt, whose result is worth recording until then (on the monotonic clock). The idempotency key is the
+    same for every attempt of the step: a server may use it to tell a repetition from a second wish."""
     key = f"{claim.execution_id}:{step.name}"
     try:
         if step.condition is not None and not step.condition.holds(claim.scope):
-            return Attempt(claim, step, None, Skipped())
+            return Attempt(claim, step, None, Skipped(), held_until=held_until)
         params = step.params.render(claim.scope)
     except EvaluationError as error:
-        return Attempt(claim, step, None, Failed("invalid_params", str(error), "definite"))
+        return Attempt(claim, step, None, Failed("invalid_params", str(error), "definite"), held_until=held_until)
     if step.idempotency_argument is not None:
         params = {**params, step.idempotency_argument: key}
     shown = tools.shown(params)
@@ -71,9 +74,9 @@ def attempt_step(claim: Claim, step: PlannedStep, tools: ToolCaller, cancelled: 
         may_repeat=lambda: tools.may_repeat(step.server, step.tool_name, step.idempotent),
         max_output_bytes=tools.max_output_bytes,
     )
-    return Attempt(claim, step, shown, settled, text)
+    return Attempt(claim, step, shown, settled, text, held_until)
 
 
 def traceparent(execution_id: UUID) -> str:
     """The W3C trace context of one attempt: its trace is the execution, its span is new."""
-    return f"00-{execution_id.hex}-{token_hex(8)}-01"
+    return f"00-{execution_id.hex}-{getrandbits(64) or 1:016x}-01"

@@ -4,24 +4,28 @@
 - has no delayed queue: time is kept in PostgreSQL, and a delay given to it is refused;
 - judges nobody dead by a client's clock: the stock broker's maintenance is off, and the reaper, which knows from the leases
   who is dead, gives unread messages back and empties old dead letters;
+- asks only those middlewares about a signal that handle it;
 - refuses at once while Redis is known to be away (redis_health.py), instead of making each caller wait for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, cast
+from uuid import UUID
+from weakref import WeakSet
 
 import redis
 from dramatiq import Message
 from dramatiq.broker import MessageProxy
 from dramatiq.brokers.redis import RedisBroker
-from dramatiq.middleware import Middleware
+from dramatiq.middleware import Middleware, MiddlewareError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from orchestrator.consumer import StepConsumer
+from orchestrator.hints import Teller, write_hint
 from orchestrator.redis_health import RedisHealth
 
 HERE = Path(__file__).parent
@@ -53,6 +57,7 @@ class StepBroker(RedisBroker):
         connections: int = 64,
         client: redis.Redis | None = None,
     ) -> None:
+        self._handlers: dict[str, list[Callable[..., None]]] = {}
         super().__init__(  # type: ignore[no-untyped-call]  # dramatiq's brokers are untyped
             client=client or redis_client(url, connections=connections),
             middleware=list(middleware),
@@ -61,9 +66,13 @@ class StepBroker(RedisBroker):
         )
         self.health = RedisHealth()
         self._outages_marked = 0
+        self.teller: Teller | None = None  # of a worker: it publishes hints of its own
+        self.load: Callable[[], int] = lambda: 0  # of a worker: how many steps it has in hand
+        self.consuming: WeakSet[StepConsumer] = WeakSet()
         self.draining = False  # set by a worker that stops: its consumers then fetch no more
         self._wake = client or redis_client(url, socket_timeout=5.0)
         self._push = self.client.register_script((HERE / "push.lua").read_text())
+        self._acknowledge = self.client.register_script((HERE / "acknowledge.lua").read_text())
         self._give_back = self.client.register_script((HERE / "give_back.lua").read_text())
 
     @property
@@ -83,6 +92,40 @@ class StepBroker(RedisBroker):
     @property
     def hints_channel(self) -> str:
         return f"{self.namespace}:hints"
+
+    def add_middleware(self, middleware: Middleware, **place: Any) -> None:
+        super().add_middleware(middleware, **place)
+        self._handlers.clear()
+
+    def emit_before(self, signal: str, *arguments: Any, **options: Any) -> None:
+        """As the stock broker's, which asks every middleware on every signal, but asks only those that handle it."""
+        for handler in self._handling(f"before_{signal}"):
+            try:
+                handler(self, *arguments, **options)
+            except MiddlewareError:
+                raise
+            except Exception:
+                self.logger.critical("unexpected fault in %r", handler, exc_info=True)
+
+    def emit_after(self, signal: str, *arguments: Any, **options: Any) -> None:
+        for handler in reversed(self._handling(f"after_{signal}")):
+            try:
+                handler(self, *arguments, **options)
+            except Exception:
+                self.logger.critical("unexpected fault in %r", handler, exc_info=True)
+
+    def _handling(self, signal: str) -> list[Callable[..., None]]:
+        handlers = self._handlers.get(signal)
+        if handlers is None:
+            idle = getattr(Middleware, signal, None)
+            those = [one for one in self.middleware if getattr(type(one), signal, None) is not idle]
+            handlers = self._handlers[signal] = [getattr(one, signal) for one in those]
+        return handlers
+
+    def tell_of_room(self) -> None:
+        """This process has fewer steps in hand than before: its consumers may fetch more."""
+        for consumer in list(self.consuming):
+            consumer.look()
 
     def declare_queue(self, queue_name: str) -> None:
         """Declares the queue, without a delayed twin."""
@@ -123,6 +166,14 @@ class StepBroker(RedisBroker):
             self.emit_after("enqueue", message, None)
         return pushed
 
+    def tell(self, executions: Iterable[UUID | None]) -> None:
+        """Publishes which executions changed: soon, where a teller runs, else now. Raises redis.RedisError."""
+        if self.teller is not None:
+            for execution in executions:
+                self.teller.tell(execution)
+        elif hint := write_hint(executions):
+            self.publish(hint)
+
     def publish(self, hint: str) -> None:
         """Publishes a hint alone. Not tried while Redis is known to be away: nobody is to wait for one. Raises
         redis.RedisError."""
@@ -133,6 +184,11 @@ class StepBroker(RedisBroker):
         except redis.RedisError as error:
             self.health.failed(error)
             raise
+
+    def acknowledge(self, queue_name: str, message_ids: Sequence[str]) -> None:
+        """Forgets messages that this process is done with, in one round trip. Raises redis.RedisError."""
+        keys = [self.acks_key(self.broker_id, queue_name), self.key(queue_name, ".msgs")]
+        self._acknowledge(keys=keys, args=list(message_ids))
 
     def hand_back(self, queue_name: str, messages: Iterable[MessageProxy]) -> None:
         """Returns messages that this process fetched and will not run. What Redis cannot take now is pushed again later:

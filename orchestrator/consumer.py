@@ -2,6 +2,7 @@
 
 - wakes by a blocking pop, within a millisecond or two, instead of polling for up to half a second;
 - puts a message that cannot be decoded aside instead of losing the batch it came in;
+- fetches and settles several messages at a time;
 - keeps its heartbeat while it is full, so that nobody takes its messages away;
 - outlives every Redis error: it waits a moment and goes on, and settles late what it could not settle in time, so that no
   worker thread ever waits for Redis;
@@ -17,6 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from orchestrator.broker import StepBroker
 
 AWAY = 0.25  # seconds between looks while Redis does not answer
+TOGETHER = 16  # messages settled in one round trip
 LATE = 10_000  # messages settled late at most; a forgotten one comes again, and its claim finds nothing
 
 
@@ -40,15 +43,20 @@ class StepConsumer(_RedisConsumer):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)  # type: ignore[no-untyped-call]  # dramatiq's brokers are untyped
         self._room = threading.Event()
+        self._enough = max(self.prefetch // 4, 1)  # messages that are worth a fetch
         self._heartbeat_at = 0.0
         self._unsettled: deque[tuple[str, str]] = deque(maxlen=LATE)
+        self.broker.consuming.add(self)
 
     def __next__(self) -> MessageProxy | None:
         try:
             if message := self._next_cached():
                 return message
-            free = 0 if self.broker.draining else self.prefetch - self.outstanding_message_count
-            if free <= 0:
+            free = (
+                0 if self.broker.draining else self.prefetch - max(self.outstanding_message_count, self.broker.load())
+            )
+            if free < self._enough:
+                self._settle_all()
                 self._wait_for_room()
                 return None
             self._fetch(free)
@@ -71,32 +79,53 @@ class StepConsumer(_RedisConsumer):
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         self.broker.hand_back(self.queue_name, messages)
 
+    def look(self) -> None:
+        """There may be room for more."""
+        if not self._room.is_set():
+            self._room.set()
+
+    def close(self) -> None:
+        with suppress(redis.RedisError):
+            self._settle_all()
+        super().close()
+
     def _fetch(self, free: int) -> None:
         self._heartbeat_at = time.monotonic()  # every command of the broker is one
         self.message_cache = self.broker.do_fetch(self.queue_name, free)
         self.broker.health.answered()
-        while self._unsettled:
-            self._tell(*self._unsettled[0])
-            self._unsettled.popleft()
+        self._settle_all()
 
     def _settle(self, verb: str, message: MessageProxy) -> None:
-        """Tells Redis that the message is done, now or when it answers again."""
-        self.queued_message_ids.discard(message.message_id)
-        self._room.set()
+        """Tells Redis that the message is done: together with others, while others are on their way, or when it answers
+        again."""
         message_id = message.options.get("redis_message_id")
         if message_id is None:  # delivered inside the process: Redis does not know it
             return
-        if self.broker.health.away_for():
-            self._unsettled.append((verb, message_id))
-            return
-        try:
-            self._tell(verb, message_id)
-        except redis.RedisError as error:
-            self.broker.health.failed(error)
-            self._unsettled.append((verb, message_id))
+        self.queued_message_ids.discard(message.message_id)
+        self._unsettled.append((verb, message_id))
+        if self.prefetch - len(self.queued_message_ids) >= self._enough:
+            self.look()
+        if (not self.queued_message_ids or len(self._unsettled) >= TOGETHER) and not self.broker.health.away_for():
+            try:
+                self._settle_all()
+            except redis.RedisError as error:
+                self.broker.health.failed(error)
 
-    def _tell(self, verb: str, message_id: str) -> None:
-        (self.broker.do_ack if verb == "ack" else self.broker.do_nack)(self.queue_name, message_id)
+    def _settle_all(self) -> None:
+        """What is settled already, in one round trip. Raises redis.RedisError, and keeps what Redis was not told."""
+        batch: list[tuple[str, str]] = []
+        with suppress(IndexError):
+            while len(batch) < LATE:
+                batch.append(self._unsettled.popleft())
+        try:
+            if done := [message_id for verb, message_id in batch if verb == "ack"]:
+                self.broker.acknowledge(self.queue_name, done)
+            for verb, message_id in batch:
+                if verb == "nack":
+                    self.broker.do_nack(self.queue_name, message_id)
+        except redis.RedisError:
+            self._unsettled.extend(batch)
+            raise
 
     def _next_cached(self) -> MessageProxy | None:
         while self.message_cache:

@@ -6,9 +6,9 @@ goes a hint, the ids of the executions that changed, for whoever watches them; a
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from dramatiq import Message
 from dramatiq.broker import MessageProxy
 
 from orchestrator.broker import StepBroker
+from orchestrator.hints import write_hint
 from persistence.transitions import ReadyStep
 
 log = logging.getLogger(__name__)
@@ -44,41 +45,30 @@ def step_of(message: MessageProxy) -> ReadyStep | None:
     """The step that a message names, None if it names none."""
     try:
         step_id, attempt = message.args
-        return ReadyStep(UUID(step_id), int(attempt))
+        return ReadyStep(read_id(step_id), int(attempt))
     except (ValueError, TypeError, AttributeError):
         return None
 
 
+read_id = lru_cache(maxsize=4096)(UUID)  # a message's id is read by each middleware and the actor
+
+
 def push_steps(
-    broker: StepBroker, steps: Iterable[ReadyStep], *, changed: Iterable[UUID | None] = (), force: bool = False
+    broker: StepBroker, steps: Iterable[ReadyStep], *, changed: Sequence[UUID | None] = (), force: bool = False
 ) -> int:
     """Pushes the steps' messages, with a hint of the changed executions in the first round trip; how many were new. Never
     raises for Redis: it answers less, and says so in the log."""
-    pushed = 0
-    hint = write_hint(changed)
+    pushed, told = 0, False
     try:
         for batch in _batches(steps):
+            hint = "" if told else write_hint(changed)
             pushed += broker.enqueue_many([step_message(step) for step in batch], force=force, hint=hint)
-            hint = ""
-        if hint:
-            broker.publish(hint)
+            told = True
+        if not told:
+            broker.tell(changed)
     except redis.RedisError as error:
         log.debug("redis: push failed, the dispatcher will repeat it: %s", error)  # redis_health.py has said it once
     return pushed
-
-
-def write_hint(executions: Iterable[UUID | None]) -> str:
-    """A JSON list of the ids, each once; empty for none."""
-    ids = [str(execution) for execution in dict.fromkeys(executions) if execution is not None]
-    return json.dumps(ids) if ids else ""
-
-
-def read_hint(hint: bytes) -> list[UUID]:
-    """The ids of a hint. Raises ValueError for what is none."""
-    ids = json.loads(hint)
-    if not isinstance(ids, list):
-        raise ValueError("a hint is a list of ids")
-    return [UUID(str(one)) for one in ids]
 
 
 def _batches(steps: Iterable[ReadyStep]) -> Iterator[Sequence[ReadyStep]]:

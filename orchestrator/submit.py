@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeVar
 from uuid import UUID
 
 from psycopg.rows import DictRow
@@ -13,10 +14,13 @@ from orchestrator.broker import StepBroker
 from orchestrator.definition import Workflow
 from orchestrator.plan import definition_hash, plan, stored_definition, stored_plan
 from orchestrator.push import push_steps
-from persistence.errors import InvalidInput
+from persistence.errors import InvalidInput, Unreachable
+from persistence.gather import Gather
 from persistence.ids import time_ordered_uuid
 from persistence.pool import Pool
 from persistence.transitions import Submitted, register_definition, register_workflow, submit_executions, submit_named
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,8 @@ class Submitter:
         self._pool = pool
         self._broker = broker
         self._registered: set[str] = set()
+        self._gathered = lru_cache(maxsize=64)(self._gather)
+        self._named = lru_cache(maxsize=64)(self._gather_named)
 
     def submit(
         self, workflow: Workflow, requests: Sequence[Request], workflow_id: UUID | None = None
@@ -54,16 +60,39 @@ class Submitter:
     def submit_stored(
         self, digest: str, requests: Sequence[Request], workflow_id: UUID | None = None
     ) -> list[Submitted]:
-        """The same for a definition that the database has."""
-        submitted = submit_executions(self._pool, digest, [_row(request) for request in requests], workflow_id)
+        """The same for a definition that the database has. Single requests of many threads are submitted together."""
+        rows = [_row(request) for request in requests]
+        if len(rows) == 1:
+            return [self._gathered(digest, workflow_id)(rows[0])]
+        return self._submit(digest, workflow_id, rows)
+
+    def _submit(self, digest: str, workflow_id: UUID | None, rows: Sequence[dict[str, Any]]) -> list[Submitted]:
+        submitted = submit_executions(self._pool, digest, rows, workflow_id)
         self._push(submitted)
         return submitted
 
+    def _gather(self, digest: str, workflow_id: UUID | None) -> Gather[dict[str, Any], Submitted]:
+        return _gather(lambda rows: self._submit(digest, workflow_id, rows))
+
     def submit_named(self, name: str, requests: Sequence[Request]) -> tuple[UUID, list[Submitted]]:
         """The same for a registered workflow's newest version; its id too. Raises NotFound, Disabled."""
-        workflow_id, submitted = submit_named(self._pool, name, [_row(request) for request in requests])
+        rows = [_row(request) for request in requests]
+        if len(rows) == 1:
+            workflow_id, submitted = self._named(name)(rows[0])
+            return workflow_id, [submitted]
+        return self._submit_named(name, rows)
+
+    def _submit_named(self, name: str, rows: Sequence[dict[str, Any]]) -> tuple[UUID, list[Submitted]]:
+        workflow_id, submitted = submit_named(self._pool, name, rows)
         self._push(submitted)
         return workflow_id, submitted
+
+    def _gather_named(self, name: str) -> Gather[dict[str, Any], tuple[UUID, Submitted]]:
+        def together(rows: Sequence[dict[str, Any]]) -> list[tuple[UUID, Submitted]]:
+            workflow_id, submitted = self._submit_named(name, rows)
+            return [(workflow_id, one) for one in submitted]
+
+        return _gather(together)
 
     def _push(self, submitted: Sequence[Submitted]) -> None:
         if self._broker is not None:
@@ -79,6 +108,17 @@ class Submitter:
     def _register(self, digest: str, workflow: Workflow) -> None:
         register_definition(self._pool, digest, stored_definition(workflow), stored_plan(plan(workflow)))
         self._registered.add(digest)
+
+
+def _gather(together: Callable[[Sequence[dict[str, Any]]], list[Answer]]) -> Gather[dict[str, Any], Answer]:
+    """Where PostgreSQL is away for all, nobody tries alone."""
+
+    def alone(row: dict[str, Any], error: Exception) -> Answer:
+        if isinstance(error, Unreachable):
+            raise error
+        return together([row])[0]
+
+    return Gather(together, alone, key=lambda row: str(row["id"]))
 
 
 def _row(request: Request) -> dict[str, Any]:

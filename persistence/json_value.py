@@ -12,6 +12,8 @@ from typing import Any
 
 from persistence.errors import InvalidInput
 
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
 
 class InvalidJson(InvalidInput):
     """A value that a jsonb column cannot hold."""
@@ -20,7 +22,7 @@ class InvalidJson(InvalidInput):
 def encode_json(value: Any, *, what: str = "the value") -> str:
     """JSON text of `value`; None becomes JSON null. Raises InvalidJson saying what cannot be stored and where."""
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _encode(value)
         text.encode()
     except (ValueError, TypeError) as error:
         raise InvalidJson(f"{what} cannot be stored as JSON: {_reason(value, error)}") from None

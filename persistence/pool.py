@@ -50,14 +50,14 @@ CONNECTION: dict[str, Any] = {
 WAIT = 3.0  # seconds that a caller waits for a connection
 
 
-def open_pool(dsn: str, *, max_size: int = 4, statement_seconds: int = STATEMENT_SECONDS) -> Pool:
-    """A pool of at most `max_size` connections, whose statements may take `statement_seconds`. Raises Unreachable if none
-    can be made."""
+def open_pool(dsn: str, *, min_size: int = 1, max_size: int = 4, statement_seconds: int = STATEMENT_SECONDS) -> Pool:
+    """A pool of `min_size` to `max_size` connections, whose statements may take `statement_seconds`. Raises Unreachable if
+    none can be made."""
     if not dsn:
         raise InvalidInput("no database is configured: set DATABASE_URL, or DATABASE_HOST and its companions")
     pool: Pool = ConnectionPool(
         dsn,
-        min_size=1,
+        min_size=min_size,
         max_size=max_size,
         open=False,
         timeout=WAIT,

@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     max_output_bytes: int = Field(262_144, validation_alias="AFU9_MAX_OUTPUT_BYTES", ge=1024, le=64 * 1024 * 1024)
     tools_ttl_seconds: Seconds = Field(300, validation_alias="AFU9_TOOLS_TTL_SECONDS")
     namespace: str = Field("afu9", validation_alias="AFU9_NAMESPACE", pattern=r"^[A-Za-z0-9_.-]+$")
-    threads: int = Field(16, validation_alias="AFU9_THREADS", ge=1, le=512)
+    threads: int = Field(32, validation_alias="AFU9_THREADS", ge=1, le=512)
     heartbeat_seconds: Seconds = Field(5, validation_alias="AFU9_HEARTBEAT_SECONDS")
     lease_seconds: Seconds = Field(30, validation_alias="AFU9_LEASE_SECONDS")
     dispatch_seconds: Seconds = Field(0.25, validation_alias="AFU9_DISPATCH_SECONDS")

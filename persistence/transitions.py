@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,9 @@ class ReadyStep:
     step_id: UUID
     attempt: int
 
+    def __hash__(self) -> int:
+        return self.step_id.int & 0x7FFFFFFFFFFFFFFF  # the random half
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -49,7 +53,8 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """What a transition did. `step_status` and `execution_status` are the statuses after it."""
+    """What a transition did. `step_status` and `execution_status` are the statuses after it; `successor` was taken for
+    the worker that goes on with it."""
 
     step_id: UUID
     recorded: bool
@@ -57,6 +62,19 @@ class Transition:
     execution_id: UUID | None
     execution_status: str
     ready: tuple[ReadyStep, ...]
+    successor: Claim | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A step that ended well: output and params are JSON text, None for one whose condition was false. `hand_over`: its
+    successor is wanted. `held_until`: on this process's clock, how long it is tried while PostgreSQL is away."""
+
+    claim: Claim
+    output: str | None
+    params: str | None
+    hand_over: bool = False
+    held_until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,39 +125,103 @@ def _submitted(row: DictRow) -> Submitted:
     return Submitted(row["execution_id"], row["created"], tuple(ReadyStep(step, 0) for step in row["ready_steps"]))
 
 
-def claim_step(
-    pool: Pool, step: ReadyStep, worker_id: UUID, timeout_ms: int, *, halt: threading.Event | None = None
-) -> Claim | None:
-    """Takes the step for this worker, or answers None: someone else has it, it is not due, or its execution rests.
+def claim_steps(pool: Pool, steps: Sequence[ReadyStep], worker_id: UUID, timeout_ms: int) -> list[Claim | None]:
+    """Takes the steps for this worker; None for each that is not to be run: someone else has it, it is not due, or its
+    execution rests. One try: raises Unreachable, and then each may have been taken.
 
-    Waits for as long as PostgreSQL is away, until `halt` is set: then raises Unreachable. A claim whose answer was lost
-    is asked for again, so that its step does not wait in the hands of a worker that does not know it; the caller sees to
-    it that no other thread of this worker claims the same attempt meanwhile.
-
-    timeout_ms: how long the attempt may take when the step sets no timeoutMs of its own.
+    timeout_ms: how long an attempt may take when its step sets no timeoutMs of its own.
     """
-    parameters = {"step_id": step.step_id, "attempt": step.attempt, "worker_id": worker_id, "timeout_ms": timeout_ms}
+    parameters = {
+        "step_ids": [step.step_id for step in steps],
+        "attempts": [step.attempt for step in steps],
+        "worker_id": worker_id,
+        "timeout_ms": timeout_ms,
+    }
+    taken = {row["step_id"]: Claim(**row) for row in run(pool, "claim_steps", parameters, patience=None)}
+    return [taken.get(step.step_id) for step in steps]
+
+
+def claim_step(
+    pool: Pool,
+    step: ReadyStep,
+    worker_id: UUID,
+    timeout_ms: int,
+    *,
+    halt: threading.Event | None = None,
+    again: bool = False,
+) -> Claim | None:
+    """Takes one step, or answers None. Waits for as long as PostgreSQL is away, until `halt` is set: then raises
+    Unreachable. A claim whose answer was lost (`again`: by an earlier call) is asked for, so that its step does not wait in
+    the hands of a worker that does not know it; the caller sees to it that no other thread of this worker claims the same
+    attempt meanwhile.
+    """
+    parameters = {"step_id": step.step_id, "attempt": step.attempt, "worker_id": worker_id}
     for _ in range(CLAIM_TRIES):
+        if again and (rows := run(pool, "claim_again", parameters, patience=math.inf if halt else 0.0, halt=halt)):
+            return Claim(**rows[0])
         try:
-            rows = run(pool, "claim_step", parameters, patience=None)
-            return Claim(step_id=step.step_id, **rows[0]) if rows else None
+            return claim_steps(pool, [step], worker_id, timeout_ms)[0]
         except Unreachable as error:
             log.warning("database: %s; asking whether step %s is ours", error, step.step_id)
-            if rows := run(pool, "claim_again", parameters, patience=math.inf if halt else 0.0, halt=halt):
-                return Claim(step_id=step.step_id, **rows[0])
+            again = True
     raise Unreachable(f"PostgreSQL: step {step.step_id} could not be claimed in {CLAIM_TRIES} tries")
 
 
-def complete_step(pool: Pool, claim: Claim, output: str, params: str, *, patience: float = 0.0) -> Transition:
-    """running -> completed. `output` and `params` are JSON text."""
-    parameters = {"step_id": claim.step_id, "attempt": claim.attempt, "output": output, "input": params}
-    return _transition(claim.step_id, run(pool, "complete_step", parameters, patience=patience))
+def complete_steps(
+    pool: Pool,
+    completions: Sequence[Completion],
+    worker_id: UUID,
+    timeout_ms: int,
+    *,
+    again: bool = False,
+    patience: float | None = None,
+) -> list[Transition]:
+    """running -> completed or skipped, all or none, and pending -> running of the successors that are wanted. At most one
+    step of an execution. `again`: an earlier call's answer was lost. Raises InvalidInput for what jsonb cannot hold."""
+    ordered = sorted(completions, key=lambda one: one.claim.execution_id)
+    records = f"[{','.join(_record(one, again) for one in ordered)}]"
+    parameters = {"records": records, "worker_id": worker_id, "timeout_ms": timeout_ms}
+    rows = run(pool, "complete_steps", parameters, patience=patience)
+    found = {one.claim.step_id: _completed(one.claim, row) for one, row in zip(ordered, rows, strict=True)}
+    return [found[one.claim.step_id] for one in completions]
 
 
-def skip_step(pool: Pool, claim: Claim, *, patience: float = 0.0) -> Transition:
-    """running -> skipped."""
-    parameters = {"step_id": claim.step_id, "attempt": claim.attempt}
-    return _transition(claim.step_id, run(pool, "skip_step", parameters, patience=patience))
+def complete_step(
+    pool: Pool, completion: Completion, worker_id: UUID, timeout_ms: int, *, again: bool = False
+) -> Transition:
+    """The same for one step, tried for as long as it is held."""
+    try:
+        if not again:
+            return complete_steps(pool, [completion], worker_id, timeout_ms)[0]
+    except Unreachable as error:
+        log.warning("database: %s; trying again", error)
+    patience = max(completion.held_until - time.monotonic(), 0.0)
+    return complete_steps(pool, [completion], worker_id, timeout_ms, again=True, patience=patience)[0]
+
+
+def _record(completion: Completion, again: bool) -> str:
+    claim = completion.claim
+    output = "" if completion.output is None else f',"output":{completion.output}'
+    params = "" if completion.params is None else f',"input":{completion.params}'
+    return (
+        f'{{"step":"{claim.step_id}","attempt":{claim.attempt},"hand_over":{str(completion.hand_over).lower()},'
+        f'"again":{str(again).lower()}{output}{params}}}'
+    )
+
+
+def _completed(claim: Claim, row: DictRow) -> Transition:
+    successor = None
+    if row["next_step"] is not None:
+        successor = Claim(
+            row["next_step"],
+            row["next_attempt"],
+            row["execution_id"],
+            row["next_index"],
+            row["definition_hash"],
+            row["scope"],
+            row["retries_so_far"],
+        )
+    return _transition(claim.step_id, [row], successor)
 
 
 def charge_step(
@@ -173,7 +255,7 @@ def release_step(pool: Pool, claim: Claim, reason: str, *, patience: float = 0.0
     return _transition(claim.step_id, run(pool, "release_step", parameters, patience=patience))
 
 
-def _transition(step_id: UUID, rows: list[DictRow]) -> Transition:
+def _transition(step_id: UUID, rows: list[DictRow], successor: Claim | None = None) -> Transition:
     row = rows[0]
     return Transition(
         step_id=step_id,
@@ -182,6 +264,7 @@ def _transition(step_id: UUID, rows: list[DictRow]) -> Transition:
         execution_id=row["execution_id"],
         execution_status=row["execution_status"] or "",
         ready=ready_steps(row),
+        successor=successor,
     )
 
 

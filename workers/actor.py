@@ -3,13 +3,11 @@ other services' producers."""
 
 from __future__ import annotations
 
-from uuid import UUID
-
 import dramatiq
 from dramatiq.middleware import CurrentMessage
 
 from orchestrator.broker import StepBroker
-from orchestrator.push import START_QUEUE, STEP_ACTOR, STEP_QUEUE
+from orchestrator.push import START_QUEUE, STEP_ACTOR, STEP_QUEUE, read_id
 from persistence.errors import InvalidInput
 from persistence.settings import Settings
 from persistence.transitions import ReadyStep
@@ -37,6 +35,6 @@ def make_broker(settings: Settings, process: WorkerProcess) -> StepBroker:
 
     @dramatiq.actor(broker=broker, queue_name=STEP_QUEUE, actor_name=STEP_ACTOR, throws=(AttemptFailed,))
     def run_step(step_id: str, attempt: int) -> None:
-        process.runner.run_step(ReadyStep(UUID(step_id), attempt))
+        process.runner.work_on(ReadyStep(read_id(step_id), attempt))
 
     return broker

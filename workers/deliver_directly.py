@@ -69,7 +69,7 @@ class DirectDelivery:
             log.warning("direct: Redis has been away for %.0f s, steps are taken from PostgreSQL", self._after)
             ring_for_all(self._pool)
             self._under_way = True
-        free = self._worker.worker_threads - self._worker.work_queue.unfinished_tasks
+        free = self._worker.worker_threads - self._broker.load()
         if free <= 0:
             return BUSY
         taken = run(self._pool, "take_steps", {"limit": free})

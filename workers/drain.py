@@ -15,15 +15,23 @@ import dramatiq
 
 from orchestrator.broker import StepBroker
 from workers.in_flight import InFlight
+from workers.run_step import StepRunner
 
 log = logging.getLogger(__name__)
 
 FOR_CALLS = 0.8  # of the drain time; the rest is for handing back
 
 
-def drain(worker: dramatiq.Worker, broker: StepBroker, in_flight: InFlight, seconds: float) -> None:
+def drain(worker: dramatiq.Worker, broker: StepBroker, runner: StepRunner, seconds: float) -> None:
     """Returns when every worker thread has ended, or the time is over. Waits here, because Dramatiq's own wait for its
     threads counts the time of the first ones again for each."""
+    try:
+        _let_end(worker, broker, runner.in_flight, seconds)
+    finally:
+        runner.release_handed()
+
+
+def _let_end(worker: dramatiq.Worker, broker: StepBroker, in_flight: InFlight, seconds: float) -> None:
     begin = time.monotonic()
     broker.draining = True
     in_flight.close()

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from orchestrator.advance import advance
 from orchestrator.attempt_step import ToolCaller
 from orchestrator.definition import Workflow
 from orchestrator.run_in_memory import StepResult, run_in_memory
@@ -27,7 +26,7 @@ from persistence.ids import time_ordered_uuid
 from persistence.pool import Pool, check_database, open_pool, run
 from persistence.settings import Settings
 from persistence.transitions import ReadyStep, Transition
-from workers.in_flight import InFlight
+from workers.in_flight import Handed, InFlight
 from workers.lease import Lease
 from workers.mcp_client import McpClient
 from workers.run_step import AttemptFailed, StepRunner
@@ -133,7 +132,10 @@ class WorkflowEngine:
         while True:
             if ready:
                 transition = _run(runner, ready.popleft())
-                ready.extend(transition.ready if transition else ())
+                if transition is not None:
+                    ready.extend(transition.ready)
+                if transition is not None and transition.successor is not None:
+                    ready.append(runner.in_flight.hand(Handed(transition.successor, 0, 0.0)))
                 continue
             run(runner.pool, "expire_executions", {"limit": 100})
             status = run(runner.pool, "get_progress", {"ids": [execution_id]})[0]["status"]
@@ -149,9 +151,9 @@ class WorkflowEngine:
 def _run(runner: StepRunner, step: ReadyStep) -> Transition | None:
     with runner.in_flight.only(step):
         try:
-            return runner.run_step(step)
+            return runner.run_step(step, hand_over=True)
         except AttemptFailed as failed:
-            return advance(runner.pool, None, [failed.attempt])[0]
+            return runner.recorder.advance(failed.attempt)
 
 
 def _result(pool: Pool, execution_id: UUID, started: float) -> ExecutionResult:

@@ -14,6 +14,7 @@ from dramatiq import Broker
 from dramatiq.middleware import Middleware, MiddlewareError
 
 from orchestrator.broker import StepBroker
+from orchestrator.hints import Teller
 from persistence.errors import Afu9Error
 from persistence.ids import time_ordered_uuid
 from persistence.migrate import require_schema
@@ -29,9 +30,11 @@ from workers.run_step import StepRunner
 from workers.secrets import RedactingFilter
 from workers.tools import Tools
 from workers.watch import Watchdog
+from workers.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
 
+WARM = 2  # connections: a claim and a commit are under way at once
 CONNECTIONS = 16  # of a worker's pool at most: none is held during a call, and more bring nothing
 
 
@@ -71,10 +74,21 @@ class WorkerProcess(Middleware):
         settings = self._settings
         broker.broker_id = str(self.worker_id)  # so that the messages a dead worker had fetched can be given back
         self._client = McpClient.from_environment(settings.mcp_config)
-        self._pool = open_pool(settings.database_dsn, max_size=min(worker.worker_threads + 2, CONNECTIONS))
+        self._pool = open_pool(
+            settings.database_dsn, min_size=WARM, max_size=min(worker.worker_threads + 2, CONNECTIONS)
+        )
         require_schema(settings.database_dsn)
         self._catalogue = CatalogueKeeper(self._pool, self._client, settings.tools_ttl_seconds)
-        self.tools = tools = Tools.from_settings(self._client, settings, self._pool, known=self._catalogue.wait_for)
+        queue = WorkQueue(worker.worker_threads)
+        worker.work_queue = queue  # type: ignore[assignment]  # it does what Dramatiq asks of one
+        worker.queue_prefetch = worker.worker_threads + max(
+            worker.worker_threads // 4, 1
+        )  # what waits here, waits elsewhere
+        broker.load = queue.load
+        queue.on_room = broker.tell_of_room
+        self.tools = tools = Tools.from_settings(
+            self._client, settings, self._pool, known=self._catalogue.wait_for, waiting=queue.calling
+        )
         self._lease = Lease(
             settings.database_dsn,
             self.worker_id,
@@ -83,16 +97,19 @@ class WorkerProcess(Middleware):
             seconds=settings.heartbeat_seconds,
             on_stopped=self.in_flight.cancel,
         )
-        self.runner = StepRunner(self._pool, broker, tools, self.worker_id, self.in_flight)
+        self.runner = StepRunner(self._pool, broker, tools, self.worker_id, self.in_flight, queue)
+        broker.teller = Teller(broker.publish)
         self._direct = DirectDelivery(self._pool, broker, worker, settings.direct_seconds)
         self._watchdog = Watchdog(
             lambda: self._complaint(worker),
-            lambda: drain(worker, broker, self.in_flight, settings.drain_seconds),
+            lambda: drain(worker, broker, self.runner, settings.drain_seconds),
             look_seconds=settings.heartbeat_seconds,
             hang_seconds=2 * settings.lease_seconds,
         )
+        self.runner.warm_up(WARM)
         self._lease.start()
         self._catalogue.start()
+        broker.teller.start()
         for handler in logging.getLogger().handlers:
             handler.addFilter(RedactingFilter(tools.secrets))
 
@@ -126,11 +143,13 @@ class WorkerProcess(Middleware):
         self._watchdog.stop()
         self._direct.stop()
         if isinstance(broker, StepBroker):
-            drain(worker, broker, self.in_flight, self._settings.drain_seconds)
+            drain(worker, broker, self.runner, self._settings.drain_seconds)
 
     def after_worker_shutdown(self, broker: Broker, worker: dramatiq.Worker) -> None:
         self._catalogue.stop()
         self._lease.stop()
+        if isinstance(broker, StepBroker) and broker.teller is not None:
+            broker.teller.stop()
         self._client.close()
         self._pool.close()
         log.info("worker %s: stopped", self.worker_id)

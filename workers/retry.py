@@ -13,8 +13,7 @@ from dramatiq import Broker
 from dramatiq.broker import MessageProxy
 from dramatiq.middleware import Middleware
 
-from orchestrator.advance import advance, charge_unexpected
-from orchestrator.push import push_steps, step_of
+from orchestrator.push import step_of
 from persistence.errors import SchemaMismatch, Unreachable
 from workers.process import WorkerProcess
 from workers.run_step import AttemptFailed
@@ -46,10 +45,10 @@ class RetryMiddleware(Middleware):
             log.exception("message %s: the failure could not be charged; the reaper will", message.message_id)
 
     def _charge(self, message: MessageProxy, exception: BaseException) -> None:
-        runner = self._process.runner
+        recorder = self._process.runner.recorder
         match exception:
             case AttemptFailed(attempt=attempt):
-                advance(runner.pool, runner.broker, [attempt])
+                recorder.advance(attempt)
             case Unreachable():
                 log.error(
                     "message %s: not claimed or not recorded: %s; it will be taken up again",
@@ -62,9 +61,7 @@ class RetryMiddleware(Middleware):
                 log.error("message %s goes to the dead letters: %s", message.message_id, self._told(exception))
                 message.fail()
             case _:
-                transition = charge_unexpected(runner.pool, step.step_id, step.attempt + 1, self._told(exception))
-                if runner.broker is not None:
-                    push_steps(runner.broker, transition.ready, changed=[transition.execution_id])
+                recorder.charge_unexpected(step.step_id, step.attempt + 1, self._told(exception))
 
     def _told(self, exception: BaseException) -> str:
         return self._process.tools.secrets.redact_text(f"unexpected {type(exception).__name__}: {exception}")

@@ -1,4 +1,4 @@
-"""A step's trip through a worker: claim, attempt, record.
+"""A step's trip through a worker: claim, attempt, record, and on with the next.
 
 Success and skip are recorded here. A failure leaves as AttemptFailed, and the retry middleware charges it; a fault of
 ours leaves as whatever it is, and is charged there too. Nothing here depends on the message being the only one.
@@ -6,24 +6,32 @@ ours leaves as whatever it is, and is charged there too. Nothing here depends on
 
 from __future__ import annotations
 
+import logging
 import time
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import lru_cache
-from typing import assert_never
 from uuid import UUID
 
-from orchestrator.advance import Attempt, advance
+from orchestrator.advance import Attempt, Recorder
 from orchestrator.attempt_step import ToolCaller, attempt_step
 from orchestrator.broker import StepBroker
-from orchestrator.outcome import Cancelled, Failed, Skipped, Succeeded
+from orchestrator.outcome import Failed, Skipped, Succeeded
 from orchestrator.plan import Plan, plan_for
-from persistence.errors import Afu9Error, NotFound
+from persistence.errors import Afu9Error, InvalidInput, NotFound
+from persistence.gather import Gather
 from persistence.pool import Pool, run
-from persistence.transitions import ReadyStep, Transition, claim_step
-from workers.in_flight import InFlight
+from persistence.transitions import Claim, Completion, ReadyStep, Transition, claim_step, claim_steps, complete_steps
+from workers.in_flight import Handed, InFlight
+from workers.work_queue import WorkQueue
+
+log = logging.getLogger(__name__)
 
 SHORTEST_TIMEOUT_MS = 120_000  # of the deadline in the row, for steps that set none: never below a server's timeout
-GRACE = 25.0  # seconds after the timeout in which a result may still be recorded; claim_step grants 30
+GRACE = 25.0  # seconds after the timeout in which a result may still be recorded; claim_steps grants 30
+
+STOPPING = "the worker stops"
+NOBODY = UUID(int=0)
 
 
 class AttemptFailed(Afu9Error):
@@ -35,37 +43,108 @@ class AttemptFailed(Afu9Error):
 
 
 class StepRunner:
-    """Runs steps for one worker. `broker` is None where the caller runs the ready steps itself."""
+    """Runs steps for one worker. `broker` is None where the caller runs the ready steps itself; `queue` is the worker's own,
+    if it goes on with a sequence by itself."""
 
-    def __init__(self, pool: Pool, broker: StepBroker | None, tools: ToolCaller, worker_id: UUID, in_flight: InFlight):
+    def __init__(
+        self,
+        pool: Pool,
+        broker: StepBroker | None,
+        tools: ToolCaller,
+        worker_id: UUID,
+        in_flight: InFlight,
+        queue: WorkQueue | None = None,
+    ):
         self.pool = pool
-        self.broker = broker
         self.in_flight = in_flight
         self._tools = tools
         self._timeout_ms = max(SHORTEST_TIMEOUT_MS, round(tools.longest_call_seconds * 1000))
         self._worker_id = worker_id
+        self._queue = queue
+        self._away = queue.away if queue is not None else nullcontext
+        self.recorder = Recorder(pool, broker, worker_id, self._timeout_ms, queue)
+        if queue is not None:
+            queue.pending = self.recorder.pending
+        self._claim = Gather(self._claim_together, self._claim_alone, lambda step: step.step_id)
         self._plan = lru_cache(maxsize=256)(self._load_plan)
 
-    def run_step(self, step: ReadyStep) -> Transition | None:
-        """Runs one attempt, which the caller has registered in `in_flight`; None if it was not ours to take. Raises
-        AttemptFailed, and Unreachable if the process stops while PostgreSQL is away."""
-        claim = claim_step(self.pool, step, self._worker_id, self._timeout_ms, halt=self.in_flight.closed)
+    def warm_up(self, connections: int) -> None:
+        """Lets that many connections learn the statements of a step, so that the first step need not wait for it."""
+        nothing = Claim(NOBODY, 0, NOBODY, 0, "", {}, 0)
+        for _ in range(connections):
+            claim_steps(self.pool, [ReadyStep(NOBODY, 0)], self._worker_id, self._timeout_ms)
+            complete_steps(self.pool, [Completion(nothing, "null", "null")], self._worker_id, self._timeout_ms)
+
+    def run_step(self, step: ReadyStep, *, hand_over: bool = False) -> Transition | None:
+        """Runs one attempt, which the caller has registered in `in_flight`, and records it; None if it was not ours to
+        take. `hand_over`: the caller goes on with the successor. Raises AttemptFailed, and Unreachable if the process
+        stops while PostgreSQL is away."""
+        attempt = self._attempt(step, self.in_flight.take_handed(step))
+        return self.recorder.advance(attempt, hand_over=hand_over) if attempt is not None else None
+
+    def work_on(self, step: ReadyStep) -> None:
+        """The same for a thread of a worker: the result is recorded with those of other threads, soon, and the successor
+        comes through the worker's queue."""
+        handed = self.in_flight.take_handed(step)
+        attempt = self._attempt(step, handed)
+        if attempt is None:
+            return
+        if not isinstance(attempt.outcome, Succeeded | Skipped):
+            self.recorder.advance(attempt)
+            return
+        try:
+            self.recorder.send(attempt, self._successor(handed))
+        except InvalidInput:  # what the tool was sent cannot be stored
+            self.recorder.advance(attempt)
+
+    def release_handed(self) -> None:
+        """Hands back the steps that were claimed for this worker's queue and that no thread has begun."""
+        for claim in self.in_flight.take_all_handed():
+            try:
+                self.recorder.release(claim, STOPPING)
+            except Afu9Error as error:
+                log.error("step %s: not handed back, the reaper will charge it: %s", claim.step_id, error)
+
+    def _attempt(self, step: ReadyStep, handed: Handed | None) -> Attempt | None:
+        if handed is not None and self.in_flight.closed.is_set():
+            self.recorder.release(handed.claim, STOPPING)
+            return None
+        claim = handed.claim if handed is not None else self._claimed(step)
         if claim is None:
             return None
-        begin = time.monotonic()
         planned = self._plan(claim.definition_hash).steps[claim.step_index]
-        attempt = attempt_step(claim, planned, self._tools, self.in_flight.cancelled(step))
-        seconds = (planned.timeout_ms or self._timeout_ms) / 1000
-        return self._record(replace(attempt, patience=max(begin + seconds + GRACE - time.monotonic(), 0.0)))
+        held_until = time.monotonic() + (planned.timeout_ms or self._timeout_ms) / 1000 + GRACE
+        attempt = attempt_step(claim, planned, self._tools, self.in_flight.cancelled(step), held_until)
+        if isinstance(attempt.outcome, Failed):
+            raise AttemptFailed(attempt)
+        return attempt
 
-    def _record(self, attempt: Attempt) -> Transition:
-        match attempt.outcome:
-            case Succeeded() | Skipped() | Cancelled():
-                return advance(self.pool, self.broker, [attempt])[0]
-            case Failed():
-                raise AttemptFailed(attempt)
-            case never:
-                assert_never(never)
+    def _claimed(self, step: ReadyStep) -> Claim | None:
+        with self._away():
+            return self._claim(step)
+
+    def _successor(self, handed: Handed | None) -> Callable[[Claim], None] | None:
+        """What goes on with the next step; None if it is for whoever comes."""
+        queue, steps, since = self._queue, 1, time.monotonic()
+        if handed is not None:
+            steps, since = handed.steps + 1, handed.since
+        if queue is None or self.in_flight.closed.is_set() or not queue.has_room_for(steps, since):
+            return None
+
+        def go_on(claim: Claim) -> None:
+            if self.in_flight.closed.is_set():  # since the result was sent
+                self.recorder.release(claim, STOPPING)
+            else:
+                queue.deliver(self.in_flight.hand(Handed(claim, steps, since)))
+
+        return go_on
+
+    def _claim_together(self, steps: Sequence[ReadyStep]) -> list[Claim | None]:
+        return claim_steps(self.pool, steps, self._worker_id, self._timeout_ms)
+
+    def _claim_alone(self, step: ReadyStep, _: Exception) -> Claim | None:
+        """After a call whose answer was lost."""
+        return claim_step(self.pool, step, self._worker_id, self._timeout_ms, halt=self.in_flight.closed, again=True)
 
     def _load_plan(self, digest: str) -> Plan:
         rows = run(self.pool, "get_definition", {"hash": digest}, patience=self._timeout_ms / 1000)

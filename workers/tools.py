@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
 from orchestrator.builtin_tools import BUILTIN
@@ -14,15 +15,18 @@ from persistence.errors import Afu9Error, InvalidInput
 from persistence.pool import Pool, run
 from persistence.settings import Settings
 from workers.mcp_client import McpClient, ServerConfig, retry_is_safe
+from workers.mcp_client.builtin import waits
 from workers.secrets import Secrets, tells
 
 ANNOTATIONS_PATIENCE = 25.0  # seconds that the word on a call is worth waiting for while PostgreSQL is away
+Waiting: TypeAlias = Callable[[], AbstractContextManager[None]]
 Annotations: TypeAlias = Callable[[str, str], Mapping[str, Any] | None]
 
 
 class Tools:
     """A ToolCaller (orchestrator/attempt_step.py). `annotations` answers what a tool says of itself, None if unknown;
-    `known` waits until that has been asked, so that a call is never lost before anybody knows whether to repeat it."""
+    `known` waits until that has been asked, so that a call is never lost before anybody knows whether to repeat it;
+    `waiting` surrounds what leaves the thread idle."""
 
     def __init__(
         self,
@@ -31,6 +35,7 @@ class Tools:
         annotations: Annotations,
         max_output_bytes: int,
         known: Callable[[str], None] | None = None,
+        waiting: Waiting = nullcontext,
     ):
         self.client = client
         self.secrets = secrets
@@ -38,6 +43,7 @@ class Tools:
         self.longest_call_seconds = max([config.timeout for config in client.servers.values()], default=30.0)
         self._annotations = annotations
         self._known = known
+        self._waiting = waiting
 
     @classmethod
     def from_settings(
@@ -46,12 +52,13 @@ class Tools:
         settings: Settings,
         pool: Pool | None,
         known: Callable[[str], None] | None = None,
+        waiting: Waiting = nullcontext,
     ) -> Tools:
         """With a pool the annotations come from the catalogue's rows, else from the servers."""
         configured = [secret for config in client.servers.values() for secret in configured_secrets(config)]
         secrets = Secrets.from_environment(os.environ, settings.secrets_dir, configured)
         annotations = stored_annotations(pool) if pool else listed_annotations(client)
-        return cls(client, secrets, annotations, settings.max_output_bytes, known)
+        return cls(client, secrets, annotations, settings.max_output_bytes, known, waiting)
 
     def call(
         self,
@@ -68,17 +75,18 @@ class Tools:
             resolved = dict(arguments) if server == BUILTIN else self.secrets.resolve(dict(arguments))
         except InvalidInput as error:
             return Failed("secret_not_found", str(error), "definite")
-        if self._known is not None:
-            self._known(server)
-        outcome = self.client.call(
-            server,
-            tool,
-            resolved,
-            timeout=timeout,
-            idempotency_key=idempotency_key,
-            meta=meta,
-            cancelled=cancelled,
-        )
+        with self._waiting() if waits(server, tool) else nullcontext():
+            if self._known is not None:
+                self._known(server)
+            outcome = self.client.call(
+                server,
+                tool,
+                resolved,
+                timeout=timeout,
+                idempotency_key=idempotency_key,
+                meta=meta,
+                cancelled=cancelled,
+            )
         try:
             return self._redacted(outcome)
         except RecursionError:

@@ -32,6 +32,11 @@ _CLASSES: Mapping[str, FailureClass] = {"rate_limited": "not_executed", "transpo
 Arguments = TypeVar("Arguments", bound=BaseModel)
 
 
+def waits(server: str, tool: str) -> bool:
+    """Whether a call leaves its thread idle meanwhile, as every call does but those of tools that only compute."""
+    return server != BUILTIN or tool == "sleep"
+
+
 class BuiltinPeer:
     """The server and its era in one."""
 

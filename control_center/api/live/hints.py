@@ -19,7 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from control_center.api.live.messages import Mode
-from orchestrator.push import read_hint
+from orchestrator.hints import read_hint
 
 log = logging.getLogger(__name__)
 

@@ -1,2 +1,0 @@
-SELECT attempt, execution_id, step_index, definition_hash, scope, retries_so_far
-  FROM claim_step(%(step_id)s::uuid, %(attempt)s::integer, %(worker_id)s::uuid, %(timeout_ms)s::integer)

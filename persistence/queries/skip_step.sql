@@ -1,2 +1,0 @@
-SELECT recorded, step_status, execution_id, execution_status, ready_steps, ready_attempts
-  FROM skip_step(%(step_id)s::uuid, %(attempt)s::integer)
