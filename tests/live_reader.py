@@ -13,7 +13,6 @@ from uuid import UUID
 from jsonschema import Draft202012Validator
 from websockets.sync.client import ClientConnection, connect
 
-from orchestrator.advance import advance
 from orchestrator.broker import StepBroker
 from persistence.pool import Pool
 from persistence.transitions import ReadyStep, Transition
@@ -111,7 +110,7 @@ class OneWorker:
             try:
                 transition = self.runner.run_step(step)
             except AttemptFailed as failed:
-                transition = advance(self.runner.pool, self.runner.broker, [failed.attempt])[0]
+                transition = self.runner.recorder.advance(failed.attempt)
         assert transition is not None
         return transition
 

@@ -36,13 +36,13 @@ class Sizes:
     waiting: int = 200
     single: int = 1000
     many: int = 3200
-    batches: int = 10
+    batches: int = 40
     prior: int = 1_000_000
     long_steps: int = 10_000
     real: int = 200
 
 
-QUICK = Sizes(5, 2, (20, 40), 20, 50, 64, 1, 20_000, 200, 20)
+QUICK = Sizes(5, 2, (20, 40), 20, 50, 64, 4, 20_000, 200, 20)
 
 
 @dataclass(frozen=True, slots=True)

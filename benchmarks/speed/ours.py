@@ -32,12 +32,11 @@ from persistence.migrate import migrate
 from persistence.pool import open_pool
 from persistence.settings import Settings
 
-OUR_THREADS = 16  # of a worker process, where nothing else is said
-NOOP = "noop.noop"  # a tool that answers at once
+OUR_THREADS = 32  # of a worker process, where nothing else is said
+NOOP = "builtin.echo"  # a tool that answers at once
 SLOW = "slow.echo"
 FAST = "fast.echo"
 BATCH = 500
-NOOP_SERVER = Path(__file__).parents[1] / "noop_server.py"
 HELD_WORKER = Path(__file__).with_name("held_worker.py")
 POLL = 0.005  # seconds between two looks for an execution's end
 PATIENCE = 600  # seconds for any run to end
@@ -119,8 +118,7 @@ def bench(servers: Servers, dsn: str | None = None) -> Iterator[Bench]:
         migrate(dsn)
     redis_url = servers.fresh_valkey(0)
     config = servers.folder / "mcp.json"
-    noop = {"command": sys.executable, "args": [str(NOOP_SERVER)]}
-    tools = {"noop": noop, "slow": {"url": servers.slow_tool}, "fast": {"url": servers.fast_tool}}
+    tools = {"slow": {"url": servers.slow_tool}, "fast": {"url": servers.fast_tool}}
     config.write_text(json.dumps({"mcpServers": tools}))
     environment = {
         "DATABASE_URL": dsn,

@@ -19,6 +19,7 @@ from benchmarks.speed.servers import Servers
 from orchestrator.submit import Request
 
 CLIENTS = 16
+BATCH_CLIENTS = 4  # that submit batches at once
 SUBMIT = "/api/workflow/executions"
 ROWS = "SELECT (SELECT count(*) FROM workflow_executions), (SELECT count(*) FROM workflow_steps)"
 
@@ -41,9 +42,11 @@ def submission(servers: Servers, single: int, many: int, batches: int, steps: in
             figures = {
                 "single_per_s": rate(single, 1, lambda: here.submitter.submit(workflow, [Request()])),
                 "sixteen_per_s": rate(many, CLIENTS, lambda: here.submitter.submit(workflow, [Request()])),
-                "batched_per_s": rate(batches, 1, lambda: here.submit(workflow, BATCH), BATCH),
+                "batched_per_s": rate(batches, BATCH_CLIENTS, lambda: here.submit(workflow, BATCH), BATCH),
             }
-        check_rows(here, 50 + single + many // CLIENTS * CLIENTS + batches * BATCH, steps)
+        check_rows(
+            here, 50 + single + many // CLIENTS * CLIENTS + batches // BATCH_CLIENTS * BATCH_CLIENTS * BATCH, steps
+        )
     return figures | meter.figures
 
 
@@ -64,9 +67,11 @@ def submission_over_http(servers: Servers, single: int, many: int, batches: int,
             figures = {
                 "single_per_s": rate(single, 1, lambda: clients.post(SUBMIT, one)),
                 "sixteen_per_s": rate(many, CLIENTS, lambda: clients.post(SUBMIT, one)),
-                "batched_per_s": rate(batches, 1, lambda: clients.post(f"{SUBMIT}/batch", batch), BATCH),
+                "batched_per_s": rate(batches, BATCH_CLIENTS, lambda: clients.post(f"{SUBMIT}/batch", batch), BATCH),
             }
-        check_rows(here, 50 + single + many // CLIENTS * CLIENTS + batches * BATCH, steps)
+        check_rows(
+            here, 50 + single + many // CLIENTS * CLIENTS + batches // BATCH_CLIENTS * BATCH_CLIENTS * BATCH, steps
+        )
     return figures | meter.figures
 
 

@@ -94,11 +94,12 @@ def submit(submitter: Submitter, workflow: Workflow, number: int) -> list[UUID]:
 
 
 def assert_untroubled(pool: Pool, ids: list[UUID]) -> None:
-    """All completed, at the first attempt of every step."""
+    """All completed, each step by one call: a step may have been claimed by a worker that stopped and handed it back."""
     assert count(pool, "completed", ids) == len(ids)
     for execution_id in ids:
         for step in get_execution_steps(pool, execution_id):
-            assert (step["status"], step["attempt"], step["retry_count"]) == ("completed", 1, 0)
+            begun = step["attempt"] - step["released_count"]
+            assert (step["status"], begun, step["retry_count"]) == ("completed", 1, 0)
     assert run(pool, "stuck_executions", {"limit": 1}) == []
 
 
@@ -162,7 +163,7 @@ def test_a_restart_of_both_is_survived(servers: OwnServers, fleet: Fleet, submit
 
 def test_a_rolling_restart_charges_nothing(fleet: Fleet, submitter: Submitter, pool: Pool) -> None:
     """All workers are replaced one after the other under load: exit 0, and no step runs twice."""
-    ids = submit(submitter, sleeps(5, 0.05), 150)
+    ids = submit(submitter, sleeps(5, 0.05), 600)
     old = fleet.processes("worker")
     for process in old:
         wait_until(lambda: count(pool, "running", ids) > 0, 10)

@@ -22,16 +22,15 @@ MOMENTS = ("before", "during", "after")
 # By role: a point, and at which of its passings death comes at the latest.
 POINTS = {
     "worker": {
-        "claim_step": 30,
-        "complete_step": 30,
-        "skip_step": 2,
+        "claim_steps": 15,
+        "complete_steps": 30,
         "charge_step": 3,
         "get_definition": 3,
         "renew_lease": 6,
         "claim_again": 1,
         "claim_refresh": 1,
         "take_steps": 3,
-        "push": 20,
+        "push": 10,
         "call": 30,
     },
     "orchestrator": {

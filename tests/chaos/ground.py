@@ -10,10 +10,11 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,23 +47,25 @@ class Arena:
     pool: Pool
     broker: StepBroker
     _connection: psycopg.Connection[DictRow] | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[DictRow]:
-        """Asks the database from outside the engine; waits while it is being restarted."""
+        """Asks the database from outside the engine, one thread at a time; waits while it is being restarted."""
         deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                if self._connection is None or self._connection.closed:
-                    self._connection = psycopg.connect(
-                        self.settings.database_url, autocommit=True, application_name="chaos", row_factory=dict_row
-                    )
-                return self._connection.execute(sql.encode(), parameters).fetchall()
-            except psycopg.OperationalError:
-                if self._connection is not None:
-                    self._connection.close()
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
+        with self._lock:
+            while True:
+                try:
+                    if self._connection is None or self._connection.closed:
+                        self._connection = psycopg.connect(
+                            self.settings.database_url, autocommit=True, application_name="chaos", row_factory=dict_row
+                        )
+                    return self._connection.execute(sql.encode(), parameters).fetchall()
+                except psycopg.OperationalError:
+                    if self._connection is not None:
+                        self._connection.close()
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.05)
 
     def valkey(self) -> redis.Redis:
         return redis_client(self.settings.redis_url)

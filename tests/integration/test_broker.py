@@ -14,7 +14,8 @@ import redis
 from dramatiq import Message
 
 from orchestrator.broker import StepBroker, redis_client
-from orchestrator.push import BATCH, STEP_ACTOR, STEP_QUEUE, push_steps, read_hint, step_message
+from orchestrator.hints import read_hint
+from orchestrator.push import BATCH, STEP_ACTOR, STEP_QUEUE, push_steps, step_message
 from persistence.embedded import Endpoints
 from persistence.transitions import ReadyStep
 

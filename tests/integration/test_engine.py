@@ -206,7 +206,7 @@ def test_the_idempotency_key_may_be_an_argument(engine_of: Any) -> None:
 
 def test_retry_after_is_waited_out(settings: Settings, pool: Pool) -> None:
     """The server's wish, where it is longer than the step's own delay; never longer than five minutes."""
-    from orchestrator.advance import Attempt, advance
+    from orchestrator.advance import Attempt, Recorder
 
     for wish, expected in ((60.0, 60), (86_400.0, 300)):
         submitted = Submitter(pool, None).submit(sequence(1, retry=QUICK), [Request(input={"n": 1})])[0]
@@ -214,7 +214,7 @@ def test_retry_after_is_waited_out(settings: Settings, pool: Pool) -> None:
         assert claim is not None
         failed = Failed("rate_limited", "HTTP 429", "not_executed", retry_after=wish)
         step = plan(sequence(1, retry=QUICK)).steps[0]
-        (transition,) = advance(pool, None, [Attempt(claim, step, {}, failed)])
+        transition = Recorder(pool, None, UUID(int=1), 1000).advance(Attempt(claim, step, {}, failed))
         assert transition.step_status == "pending"
         (row,) = run(pool, "step_due", {"execution_id": submitted.execution_id})
         assert round(row["due_in"]) == expected

@@ -21,10 +21,9 @@ from persistence.transitions import (
     Transition,
     charge_step,
     claim_step,
-    complete_step,
     release_step,
-    skip_step,
 )
+from tests.steps import complete, skip
 from tests.workflows import assert_invariants_at_rest, sequence
 
 WORKER = uuid4()
@@ -49,7 +48,7 @@ def take(pool: Pool, step: ReadyStep, worker: UUID = WORKER) -> Claim:
 
 
 def finish(pool: Pool, claim: Claim) -> Transition:
-    return complete_step(pool, claim, json.dumps({"index": claim.step_index}), "{}")
+    return complete(pool, claim, json.dumps({"index": claim.step_index}), "{}")
 
 
 def charge(pool: Pool, claim: Claim, *, retryable: bool = True, delay_ms: int = 0) -> Transition:
@@ -197,7 +196,7 @@ def test_continue_on_error_goes_on_after_a_failed_step(pool: Pool) -> None:
 def test_a_skipped_step_leaves_a_null_variable(pool: Pool) -> None:
     """As the definition language says."""
     execution_id, ready = start(pool, 2)
-    (following,) = skip_step(pool, take(pool, ready)).ready
+    (following,) = skip(pool, take(pool, ready)).ready
     claim = take(pool, following)
     assert claim.scope == {"v0": None}
     finish(pool, claim)
@@ -438,7 +437,7 @@ class LosesItsAnswer:
 def test_a_claim_whose_answer_was_lost_is_handed_over(pool: Pool) -> None:
     """The step is ours, and the worker learns it; nobody else is told so."""
     _, ready = start(pool)
-    breaking = LosesItsAnswer(pool, "claim_step")
+    breaking = LosesItsAnswer(pool, "claim_steps")
     claim = claim_step(breaking, ready, WORKER, 1000)  # type: ignore[arg-type]
     assert breaking.lost == 1
     assert claim is not None
@@ -453,7 +452,7 @@ def test_a_claim_that_came_to_nothing_is_tried_again(pool: Pool) -> None:
     """A connection that broke before the statement ran."""
     _, ready = start(pool)
     take(pool, ready, other := uuid4())
-    breaking = LosesItsAnswer(pool, "claim_step")
+    breaking = LosesItsAnswer(pool, "claim_steps")
     assert claim_step(breaking, ready, WORKER, 1000) is None  # type: ignore[arg-type]
     assert step_worker(pool, ready) == other
 

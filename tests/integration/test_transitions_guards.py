@@ -13,7 +13,7 @@ import pytest
 from orchestrator.submit import Request, Submitter
 from persistence.executions import get_execution, get_execution_steps
 from persistence.pool import Pool, connect, run
-from persistence.transitions import ReadyStep, charge_step, claim_step, complete_step, release_step, skip_step
+from persistence.transitions import ReadyStep, charge_step, claim_step, release_step
 from tests.integration.test_transitions import (
     WORKER,
     catalogue,
@@ -27,6 +27,7 @@ from tests.integration.test_transitions import (
     step_row,
     take,
 )
+from tests.steps import complete, skip
 from tests.workflows import sequence
 
 TWICE = {"maxAttempts": 3}
@@ -142,7 +143,7 @@ def test_a_result_of_an_earlier_attempt_is_dropped_while_a_later_one_runs(pool: 
     charge(pool, zombie)
     take(pool, ReadyStep(ready.step_id, 1))
     assert not finish(pool, zombie).recorded
-    assert not skip_step(pool, zombie).recorded
+    assert not skip(pool, zombie).recorded
     assert not charge(pool, zombie).recorded
     assert not release_step(pool, zombie, "late").recorded
     assert (step_row(pool, execution_id)["status"], step_row(pool, execution_id)["retry_count"]) == ("running", 1)
@@ -154,7 +155,7 @@ def test_an_ended_step_is_not_ended_again(pool: Pool) -> None:
     claim = take(pool, ready)
     finish(pool, claim)
     assert not finish(pool, claim).recorded
-    assert not skip_step(pool, claim).recorded
+    assert not skip(pool, claim).recorded
     assert not charge(pool, claim).recorded
     assert not release_step(pool, claim, "late").recorded
     assert [step["status"] for step in get_execution_steps(pool, execution_id)] == ["completed", "pending", "pending"]
@@ -165,7 +166,7 @@ def test_a_completed_step_keeps_no_trace_of_its_failures(pool: Pool) -> None:
     execution_id, ready = start(pool, retry=TWICE)
     charge(pool, take(pool, ready))
     claim = take(pool, ReadyStep(ready.step_id, 1))
-    assert complete_step(pool, claim, "null", '{"sent":1}').recorded
+    assert complete(pool, claim, "null", '{"sent":1}').recorded
     step = step_row(pool, execution_id)
     assert [step[key] for key in ("error", "error_kind", "worker_id", "deadline_at")] == [None] * 4
     assert step["input"] == {"sent": 1}
@@ -319,10 +320,11 @@ def test_the_outputs_of_two_leaves_that_commit_together_are_both_kept(pool: Pool
     """The second waits for the first one's commit, counts on from it, and composes the output with it."""
     execution_id, left, right = fork(pool)
     first, second = take(pool, left), take(pool, right)
-    complete = "SELECT * FROM complete_step(%s::uuid, %s, %s::jsonb, '{}')"
+    completed = """SELECT * FROM complete_steps(jsonb_build_array(jsonb_build_object(
+                       'step', %s::uuid, 'attempt', %s::int, 'output', %s::jsonb)), NULL, 0)"""
     with connect(dsn) as earlier:
         with earlier.transaction():
-            earlier.execute(complete, (first.step_id, first.attempt, json.dumps("left")))
+            earlier.execute(completed, (first.step_id, first.attempt, json.dumps("left")))
             other = threading.Thread(target=finish, args=(pool, second))
             other.start()
             other.join(0.5)
@@ -501,7 +503,7 @@ def test_variables_are_the_preset_ones_and_what_completed_steps_assigned(pool: P
         assert execution is not None
         assert execution["context"] == {"repo": {"owner": "ada"}, "input": {}, "variables": variables}
         if execution["status"] == "running":
-            skip_step(pool, take(pool, following))
+            skip(pool, take(pool, following))
     assert status_of(pool, execution_id) == "completed"
 
 

@@ -22,7 +22,7 @@ from orchestrator.validate import validate
 from persistence.errors import InvalidInput
 from persistence.transitions import Claim, ReadyStep
 from tests.workflows import FunctionTools, echo, sequence
-from workers.in_flight import InFlight
+from workers.in_flight import Handed, InFlight
 from workers.mcp_client import McpClient
 from workers.secrets import Secrets
 from workers.tools import Tools
@@ -124,6 +124,31 @@ def test_nothing_begins_once_closed() -> None:
     register.close()
     assert not register.begin(ReadyStep(uuid4(), 0))
     assert not register.cancelled(running).is_set()
+
+
+def test_a_step_that_was_handed_over_begins_although_closed() -> None:
+    """It is claimed already: whoever begins it hands it back. Nobody else's attempt of it does."""
+    register = InFlight()
+    handed = Handed(claim(3), 5, 0.5)
+    step = register.hand(handed)
+    assert step == ReadyStep(handed.claim.step_id, 2)
+    register.close()
+    assert not register.begin(ReadyStep(handed.claim.step_id, 3))
+    assert register.begin(step)
+    assert not register.begin(step)
+
+
+def test_a_claim_that_was_handed_over_is_taken_once() -> None:
+    """By the thread that begins it, or by whoever hands the rest back."""
+    register = InFlight()
+    one, other = Handed(claim(), 1, 0.0), Handed(claim(), 1, 0.0)
+    step = register.hand(one)
+    register.hand(other)
+    assert register.take_handed(ReadyStep(step.step_id, 1)) is None
+    assert register.take_handed(step) is one
+    assert register.take_handed(step) is None
+    assert register.take_all_handed() == [other.claim]
+    assert register.take_all_handed() == []
 
 
 def test_secrets_come_from_variables_and_files(tmp_path: Path) -> None:
