@@ -357,7 +357,7 @@ RETURNS TABLE (execution_id UUID, step_index INTEGER, attempt INTEGER, definitio
                    SELECT w.assign, w.status, w.output FROM workflow_steps w
                     WHERE w.execution_id = p_step.execution_id AND w.step_index = i LIMIT 1) v), '{}') END,
          p_step.retry_count - p_step.lost_count
-    FROM workflow_executions e WHERE e.id = p_step.execution_id
+    FROM workflow_executions e WHERE e.id = p_step.execution_id OFFSET 0  -- looked up, whatever it is joined with
 $$;
 
 -- pending -> running, of any number of steps. Prevents: two workers on one attempt, a step before its time, a step of an
@@ -365,22 +365,26 @@ $$;
 -- for each other.
 CREATE FUNCTION claim_steps(p_steps UUID[], p_attempts INTEGER[], p_worker UUID, p_timeout_ms INTEGER)
 RETURNS TABLE (step_id UUID, execution_id UUID, step_index INTEGER, attempt INTEGER, definition_hash TEXT, scope JSONB,
-               retries_so_far INTEGER) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
-DECLARE
-  wanted RECORD;
-  step   workflow_steps;
+               retries_so_far INTEGER)
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
+                 SET enable_mergejoin = off AS $$
+#variable_conflict use_column
 BEGIN
-  FOR wanted IN SELECT w.id, w.attempt FROM unnest(p_steps, p_attempts) w(id, attempt) ORDER BY w.id LOOP
+  RETURN QUERY
+  WITH wanted AS MATERIALIZED (
+    SELECT w.id, w.attempt FROM unnest(p_steps, p_attempts) w(id, attempt)
+     WHERE abs(w.attempt) = w.attempt  -- to the planner: one
+     ORDER BY w.id
+  ), taken AS (
     UPDATE workflow_steps s
        SET status = 'running', attempt = s.attempt + 1, worker_id = p_worker, claimed_at = now(),
            started_at = coalesce(s.started_at, now()), dispatch_after = NULL, dispatch_count = 0, updated_at = now(),
            deadline_at = now() + (coalesce(s.timeout_ms, p_timeout_ms) + 30000) * interval '1 millisecond'
-     WHERE s.id = wanted.id AND s.attempt = wanted.attempt AND s.status = 'pending' AND s.needs_left = 0
-       AND s.next_run_at <= now()
+      FROM wanted w
+     WHERE s.id = w.id AND s.attempt = w.attempt AND s.status = 'pending' AND s.needs_left = 0 AND s.next_run_at <= now()
        AND (SELECT e.status FROM workflow_executions e WHERE e.id = s.execution_id) = 'running'
-    RETURNING s.* INTO step;
-    IF FOUND THEN RETURN QUERY SELECT step.id, c.* FROM claim_of(step) c; END IF;
-  END LOOP;
+    RETURNING s)
+  SELECT (t.s).id, c.* FROM taken t, claim_of(t.s) c;
 END $$;
 
 -- running -> running: the claim's answer once more, for the worker whose connection broke before it came. Prevents: a
@@ -447,61 +451,77 @@ END $$;
 
 -- running -> completed | skipped, of any number of steps, and pending -> running of each one's successor where the worker
 -- goes on with it. Prevents: a result recorded by an attempt that no longer holds the step, and a step between two workers.
--- p_records: [{step, attempt, output, input, hand_over, again}]; without output the condition was false. hand_over: if the
--- step has one successor, which waits for nothing else, that is claimed for p_worker and answered in next_*. again: an
--- earlier call's answer was lost; what that one did is answered. At most one record of an execution, in the order of the
--- executions' ids, so that two calls never wait for each other.
-CREATE FUNCTION complete_steps(p_records JSONB, p_worker UUID, p_timeout_ms INTEGER)
-RETURNS TABLE (recorded BOOLEAN, step_status TEXT, execution_id UUID, execution_status TEXT, ready_steps UUID[],
-               ready_attempts INTEGER[], next_step UUID, next_index INTEGER, next_attempt INTEGER, definition_hash TEXT,
-               scope JSONB, retries_so_far INTEGER) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
+-- p_records: [{step, attempt, output, input, hand_over}]; without output the condition was false. hand_over: if the step has
+-- one successor, which waits for nothing else, that is claimed for p_worker and answered in next_*. p_again: an earlier call's
+-- answer was lost; what that one did is answered. Answers a row for each step that is recorded. At most one record of an
+-- execution, and what executions share is taken in the order of their ids, so that two calls never wait for each other.
+CREATE FUNCTION complete_steps(p_records JSONB, p_worker UUID, p_timeout_ms INTEGER, p_again BOOLEAN)
+RETURNS TABLE (step_id UUID, execution_id UUID, execution_status TEXT, ready_steps UUID[], ready_attempts INTEGER[],
+               next_step UUID, next_index INTEGER, next_attempt INTEGER, definition_hash TEXT, scope JSONB,
+               retries_so_far INTEGER)
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
+                 SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
-  entry     JSONB;
-  following INTEGER[];
-  successor workflow_steps;
+  ended UUID[];
+  taken UUID[];
+  step  workflow_steps;
 BEGIN
-  FOR entry IN SELECT r FROM jsonb_array_elements(p_records) r LOOP
-    step_status := CASE WHEN entry ? 'output' THEN 'completed' ELSE 'skipped' END;
-    execution_status := NULL; ready_steps := NULL; ready_attempts := NULL; next_step := NULL; successor := NULL;
+  WITH entries AS MATERIALIZED (
+    SELECT (r ->> 'step')::uuid AS step, (r ->> 'attempt')::integer AS attempt, r -> 'output' AS output,
+           r -> 'input' AS input, (r -> 'hand_over')::boolean AS hand_over
+      FROM jsonb_array_elements(p_records) r WHERE jsonb_typeof(r) = 'object'  -- to the planner: one
+  ), recorded AS (
     UPDATE workflow_steps s
-       SET status = step_status, output = entry -> 'output', input = coalesce(entry -> 'input', s.input), error = NULL,
-           error_kind = NULL, worker_id = NULL, deadline_at = NULL, completed_at = now(), updated_at = now(),
-           duration_ms = CASE WHEN entry ? 'output' THEN round(extract(epoch FROM now() - s.started_at) * 1000) ELSE 0 END
-     WHERE s.id = (entry ->> 'step')::uuid AND s.attempt = (entry ->> 'attempt')::integer AND s.status = 'running'
-    RETURNING s.execution_id, s.successors INTO execution_id, following;
-    recorded := FOUND;
-    IF recorded AND (entry -> 'hand_over')::boolean AND cardinality(following) = 1 THEN
-      UPDATE workflow_steps s
-         SET status = 'running', attempt = s.attempt + 1, worker_id = p_worker, needs_left = 0, claimed_at = now(),
-             started_at = coalesce(s.started_at, now()), next_run_at = now(), updated_at = now(),
-             deadline_at = now() + (coalesce(s.timeout_ms, p_timeout_ms) + 30000) * interval '1 millisecond'
-       WHERE s.execution_id = complete_steps.execution_id AND s.step_index = following[1] AND s.status = 'pending'
-         AND s.needs_left = 1
-         AND (SELECT e.status FROM workflow_executions e WHERE e.id = complete_steps.execution_id) = 'running'
-      RETURNING s.* INTO successor;
-      execution_status := CASE WHEN FOUND THEN 'running' END;
-    ELSIF NOT recorded AND (entry -> 'again')::boolean THEN
-      SELECT true, s.execution_id, e.status INTO recorded, execution_id, execution_status
-        FROM workflow_steps s JOIN workflow_executions e ON e.id = s.execution_id
-       WHERE s.id = (entry ->> 'step')::uuid AND s.attempt = (entry ->> 'attempt')::integer AND s.status = step_status;
-      SELECT n.* INTO successor FROM workflow_steps s JOIN workflow_steps n
-          ON n.execution_id = s.execution_id AND n.step_index = s.successors[1]
-       WHERE recorded AND (entry -> 'hand_over')::boolean AND s.id = (entry ->> 'step')::uuid
-         AND cardinality(s.successors) = 1 AND n.status = 'running' AND n.worker_id = p_worker;
-      recorded := coalesce(recorded, false);
-    END IF;
-    IF successor.id IS NOT NULL THEN
-      SELECT successor.id, c.step_index, c.attempt, c.definition_hash, c.scope, c.retries_so_far
-        INTO next_step, next_index, next_attempt, definition_hash, scope, retries_so_far FROM claim_of(successor) c;
-    ELSIF recorded AND execution_status IS NULL THEN
-      SELECT a.execution_status, a.ready_steps, a.ready_attempts INTO execution_status, ready_steps, ready_attempts
-        FROM advance_execution(execution_id, following) a;
-    ELSIF NOT recorded THEN
-      step_status := NULL;
-    END IF;
+       SET status = CASE WHEN e.output IS NULL THEN 'skipped' ELSE 'completed' END,
+           output = e.output, input = coalesce(e.input, s.input), error = NULL, error_kind = NULL, worker_id = NULL,
+           deadline_at = NULL, completed_at = now(), updated_at = now(),
+           duration_ms = CASE WHEN e.output IS NULL THEN 0
+                              ELSE round(extract(epoch FROM now() - s.started_at) * 1000) END
+      FROM entries e WHERE s.id = e.step AND s.attempt = e.attempt AND s.status = 'running'
+    RETURNING s.id, s.execution_id, CASE WHEN e.hand_over AND cardinality(s.successors) = 1 THEN s.successors[1] END AS wanted
+  ), claimed AS (
+    UPDATE workflow_steps n
+       SET status = 'running', attempt = n.attempt + 1, worker_id = p_worker, needs_left = 0, claimed_at = now(),
+           started_at = coalesce(n.started_at, now()), next_run_at = now(), updated_at = now(),
+           deadline_at = now() + (coalesce(n.timeout_ms, p_timeout_ms) + 30000) * interval '1 millisecond'
+      FROM recorded r
+     WHERE r.wanted IS NOT NULL AND n.execution_id = r.execution_id AND n.step_index = r.wanted AND n.status = 'pending'
+       AND n.needs_left = 1 AND (SELECT x.status FROM workflow_executions x WHERE x.id = r.execution_id) = 'running'
+    RETURNING r.id AS before, n.id
+  )
+  SELECT array_agg(r.id), array_agg(c.id) INTO ended, taken FROM recorded r LEFT JOIN claimed c ON c.before = r.id;
+
+  RETURN QUERY
+  SELECT d.ended, c.execution_id, 'running', NULL::uuid[], NULL::integer[], d.taken, c.step_index, c.attempt, c.definition_hash,
+         c.scope, c.retries_so_far
+    FROM unnest(ended, taken) d(ended, taken), LATERAL (
+         SELECT w AS step FROM workflow_steps w WHERE w.id = d.taken OFFSET 0) n, LATERAL claim_of(n.step) c;
+
+  FOR step IN SELECT s.* FROM unnest(ended, taken) d(ended, taken), LATERAL (
+                     SELECT w.* FROM workflow_steps w WHERE w.id = d.ended OFFSET 0) s
+               WHERE d.taken IS NULL ORDER BY s.execution_id LOOP
+    SELECT a.execution_status, a.ready_steps, a.ready_attempts INTO execution_status, ready_steps, ready_attempts
+      FROM advance_execution(step.execution_id, step.successors) a;
+    step_id := step.id;
+    execution_id := step.execution_id;
     RETURN NEXT;
   END LOOP;
+
+  IF p_again THEN
+    RETURN QUERY
+    SELECT s.id, s.execution_id, x.status::text, NULL::uuid[], NULL::integer[], n.id, c.step_index, c.attempt,
+           c.definition_hash, c.scope, c.retries_so_far
+      FROM jsonb_array_elements(p_records) r
+      JOIN workflow_steps s ON s.id = (r ->> 'step')::uuid AND jsonb_typeof(r) = 'object'
+      JOIN workflow_executions x ON x.id = s.execution_id
+      LEFT JOIN workflow_steps n ON n.execution_id = s.execution_id AND n.step_index = s.successors[1]
+                                AND cardinality(s.successors) = 1 AND (r -> 'hand_over')::boolean
+                                AND n.status = 'running' AND n.worker_id = p_worker
+      LEFT JOIN LATERAL claim_of(n) c ON n.id IS NOT NULL
+     WHERE s.attempt = (r ->> 'attempt')::integer AND s.id <> ALL (coalesce(ended, '{}'))
+       AND s.status = CASE WHEN r ? 'output' THEN 'completed' ELSE 'skipped' END;
+  END IF;
 END $$;
 
 -- running -> pending (retry, after p_delay_ms) | failed. A failed step fails its execution, or goes on with

@@ -30,25 +30,35 @@ def answer(message: dict[str, Any]) -> dict[str, Any]:
             return {"content": [{"type": "text", "text": json.dumps(value)}], "structuredContent": value}
 
 
-async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+class Connection(asyncio.Protocol):
     """Just enough HTTP/1.1: read a request by its length, write the answer, keep the connection."""
-    try:
-        while head := await reader.readuntil(b"\r\n\r\n"):
-            length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-            message = json.loads(await reader.readexactly(length))
-            result = {"resultType": "complete", **answer(message)}
-            body = json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}).encode()
-            if DELAY and message["method"] == "tools/call":
-                await asyncio.sleep(DELAY)
-            writer.write(
-                b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
-            )
-    except (asyncio.IncompleteReadError, ConnectionError):
-        writer.close()
+
+    transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport, self.read = transport, b""
+
+    def data_received(self, data: bytes) -> None:
+        self.read += data
+        while (end := self.read.find(b"\r\n\r\n")) >= 0:
+            length = int(self.read[:end].lower().split(b"content-length:")[1].split(b"\r\n")[0])
+            if len(self.read) < end + 4 + length:
+                return
+            message = json.loads(self.read[end + 4 : end + 4 + length])
+            self.read = self.read[end + 4 + length :]
+            self.respond(message)
+
+    def respond(self, message: dict[str, Any]) -> None:
+        result = {"resultType": "complete", **answer(message)}
+        body = json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}).encode()
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+        delay = DELAY if message["method"] == "tools/call" else 0
+        asyncio.get_running_loop().call_later(delay, self.transport.write, head + body)
 
 
 async def serve() -> None:
-    server = await asyncio.start_server(connection, "127.0.0.1", 0, backlog=1024)
+    server = await asyncio.get_running_loop().create_server(Connection, "127.0.0.1", 0, backlog=1024)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp", flush=True)
     await server.serve_forever()
 

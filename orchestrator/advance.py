@@ -163,7 +163,8 @@ class Recorder:
                 log.warning("step %s: the attempt is no longer ours, its result is dropped", transition.step_id)
         if self._broker is not None:
             ready = [step for transition in recorded for step in transition.ready]
-            push_steps(self._broker, ready, changed=[transition.execution_id for transition in recorded])
+            with self._together.away() if ready else nullcontext():
+                push_steps(self._broker, ready, changed=[transition.execution_id for transition in recorded])
         return recorded
 
     def _complete(self, attempt: Attempt, hand_over: bool, *, again: bool = False) -> Transition:

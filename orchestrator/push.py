@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
+from typing import cast
 from uuid import UUID
 
 import redis
@@ -41,8 +42,17 @@ def step_message(step: ReadyStep) -> Message[None]:
     )
 
 
+def handed_message(step: ReadyStep) -> MessageProxy:
+    """The message of a step that this process has claimed, for its own threads."""
+    message = MessageProxy(step_message(step))
+    vars(message)["step"] = step
+    return message
+
+
 def step_of(message: MessageProxy) -> ReadyStep | None:
     """The step that a message names, None if it names none."""
+    if (handed := vars(message).get("step")) is not None:
+        return cast(ReadyStep, handed)
     try:
         step_id, attempt = message.args
         return ReadyStep(read_id(step_id), int(attempt))

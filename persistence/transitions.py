@@ -179,11 +179,14 @@ def complete_steps(
     """running -> completed or skipped, all or none, and pending -> running of the successors that are wanted. At most one
     step of an execution. `again`: an earlier call's answer was lost. Raises InvalidInput for what jsonb cannot hold."""
     ordered = sorted(completions, key=lambda one: one.claim.execution_id)
-    records = f"[{','.join(_record(one, again) for one in ordered)}]"
-    parameters = {"records": records, "worker_id": worker_id, "timeout_ms": timeout_ms}
-    rows = run(pool, "complete_steps", parameters, patience=patience)
-    found = {one.claim.step_id: _completed(one.claim, row) for one, row in zip(ordered, rows, strict=True)}
-    return [found[one.claim.step_id] for one in completions]
+    parameters = {
+        "records": f"[{','.join(map(_record, ordered))}]",
+        "worker_id": worker_id,
+        "timeout_ms": timeout_ms,
+        "again": again,
+    }
+    found = {row["step_id"]: row for row in run(pool, "complete_steps", parameters, patience=patience)}
+    return [_completed(one, found.get(one.claim.step_id)) for one in completions]
 
 
 def complete_step(
@@ -199,17 +202,19 @@ def complete_step(
     return complete_steps(pool, [completion], worker_id, timeout_ms, again=True, patience=patience)[0]
 
 
-def _record(completion: Completion, again: bool) -> str:
+def _record(completion: Completion) -> str:
     claim = completion.claim
     output = "" if completion.output is None else f',"output":{completion.output}'
     params = "" if completion.params is None else f',"input":{completion.params}'
-    return (
-        f'{{"step":"{claim.step_id}","attempt":{claim.attempt},"hand_over":{str(completion.hand_over).lower()},'
-        f'"again":{str(again).lower()}{output}{params}}}'
-    )
+    hand_over = "true" if completion.hand_over else "false"
+    return f'{{"step":"{claim.step_id}","attempt":{claim.attempt},"hand_over":{hand_over}{output}{params}}}'
 
 
-def _completed(claim: Claim, row: DictRow) -> Transition:
+def _completed(completion: Completion, row: DictRow | None) -> Transition:
+    """No row: another process has taken over."""
+    claim = completion.claim
+    if row is None:
+        return Transition(claim.step_id, False, "", None, "", ())
     successor = None
     if row["next_step"] is not None:
         successor = Claim(
@@ -221,7 +226,9 @@ def _completed(claim: Claim, row: DictRow) -> Transition:
             row["scope"],
             row["retries_so_far"],
         )
-    return _transition(claim.step_id, [row], successor)
+    status = "skipped" if completion.output is None else "completed"
+    ready = ready_steps(row)
+    return Transition(claim.step_id, True, status, row["execution_id"], row["execution_status"], ready, successor)
 
 
 def charge_step(
@@ -255,7 +262,7 @@ def release_step(pool: Pool, claim: Claim, reason: str, *, patience: float = 0.0
     return _transition(claim.step_id, run(pool, "release_step", parameters, patience=patience))
 
 
-def _transition(step_id: UUID, rows: list[DictRow], successor: Claim | None = None) -> Transition:
+def _transition(step_id: UUID, rows: list[DictRow]) -> Transition:
     row = rows[0]
     return Transition(
         step_id=step_id,
@@ -264,7 +271,6 @@ def _transition(step_id: UUID, rows: list[DictRow], successor: Claim | None = No
         execution_id=row["execution_id"],
         execution_status=row["execution_status"] or "",
         ready=ready_steps(row),
-        successor=successor,
     )
 
 

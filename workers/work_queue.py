@@ -18,10 +18,9 @@ from contextlib import contextmanager
 from queue import Empty
 from typing import Any
 
-from dramatiq.broker import MessageProxy
 from dramatiq.worker import _WorkQueueItem
 
-from orchestrator.push import step_message
+from orchestrator.push import handed_message
 from persistence.transitions import ReadyStep
 
 MOST = 50  # steps that a process goes on with a sequence while other messages wait
@@ -56,7 +55,7 @@ class WorkQueue:
 
     def deliver(self, step: ReadyStep) -> None:
         """A step that this process has claimed."""
-        item = _WorkQueueItem(0, MessageProxy(step_message(step)))  # no redis_message_id: nothing to settle there
+        item = _WorkQueueItem(0, handed_message(step))  # no redis_message_id: nothing to settle there
         with self.mutex:
             self.unfinished_tasks += 1
             self._handed.append(item)
@@ -172,7 +171,7 @@ class WorkQueue:
 
     def _full(self) -> bool:
         """Whether this process has begun enough: it goes on with that before it begins anything else."""
-        return len(self._handed) + self.pending() >= self._slots
+        return self.pending() >= self._slots
 
     def _wake_if_needed(self) -> None:
         if self._free <= 0 and self._asleep and self._has_work():
