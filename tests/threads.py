@@ -37,7 +37,7 @@ class Running(Generic[Result]):
 
 
 class Gate:
-    """Holds up whoever comes until it is opened."""
+    """Holds up whoever comes until it is opened, longer than anybody waits for that one."""
 
     def __init__(self) -> None:
         self._reached, self._opened = threading.Event(), threading.Event()
@@ -47,7 +47,7 @@ class Gate:
 
     def pass_through(self) -> None:
         self._reached.set()
-        assert self._opened.wait(LONG), "nobody opened"
+        assert self._opened.wait(2 * LONG), "nobody opened"
 
     def open(self) -> None:
         self._opened.set()

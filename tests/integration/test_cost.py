@@ -24,10 +24,12 @@ from orchestrator.submit import Request, Submitter
 from persistence import gather
 from persistence.embedded import Endpoints
 from persistence.pool import Pool, open_pool
+from persistence.settings import Settings
 from persistence.transitions import Claim, ReadyStep
 from tests.fleet import count, wait_until
 from tests.meter import Cost, Meter, no_vacuum
 from tests.workflows import FunctionTools, echo, sequence
+from workers.engine import WorkflowEngine
 from workers.in_flight import Handed, InFlight
 from workers.run_step import StepRunner
 from workers.work_queue import WorkQueue
@@ -44,7 +46,7 @@ BY_HAND_OVER = Cost(
     read={
         "workflow_definitions": 0,
         "workflow_executions": 2,  # whether it runs; what the claim is given of it
-        "workflow_steps": 3,  # the two that are written, and the one variable that the successor names
+        "workflow_steps": 4,  # the two that are written, the successor once more, and the one variable that it names
         "workflow_events": 0,
     },
     redis={},  # hints for live readers go out on their own, twenty times a second at most
@@ -64,7 +66,7 @@ ACROSS_WORKERS = Cost(
     commits=2,
     updated=3,  # the claim; the step and its successor's counter
     hot=0,
-    read={"workflow_definitions": 0, "workflow_executions": 3, "workflow_steps": 4, "workflow_events": 0},
+    read={"workflow_definitions": 0, "workflow_executions": 3, "workflow_steps": 5, "workflow_events": 0},
     redis={
         "evalsha": 3,  # the round trips: push, fetch, acknowledgement. What follows happens inside of them
         "hsetnx": 1,  # push: the message, once per attempt
@@ -258,3 +260,13 @@ def test_a_step_that_changes_hands_costs_two_statements_and_three_trips_to_redis
             work_on_next()
     assert one == ACROSS_WORKERS
     assert twenty == times(ACROSS_WORKERS, 20)
+
+
+def test_an_engine_of_ones_own_goes_on_as_well(pool: Pool, meter: Meter, settings: Settings) -> None:
+    """`afu9 run` claims a sequence once: five steps more are five statements more."""
+    engine, costs = WorkflowEngine(FunctionTools(echo=echo), pool=pool, settings=settings), []
+    for length in (5, 10):
+        with meter.costs() as cost:
+            assert engine.execute(sequence(length), {"input": {"n": 1}}).status == "completed"
+        costs.append(cost.statements)
+    assert costs[1] - costs[0] == 5

@@ -192,7 +192,7 @@ def test_a_transaction_that_commits_late_is_told(
     with reading(api, topic, "executions") as reader, pool.connection() as slow:
         with slow.transaction():
             record = json.dumps([{"step": str(claim.step_id), "attempt": claim.attempt, "output": {}, "input": {}}])
-            slow.execute("SELECT complete_steps(%s::jsonb, NULL, 0)", (record,))
+            slow.execute("SELECT complete_steps(%s::jsonb, NULL, 0, false)", (record,))
             with pool.connection() as other:
                 other.execute(
                     "UPDATE workflow_executions SET updated_at = now() WHERE id = %s", (submitted.execution_id,)

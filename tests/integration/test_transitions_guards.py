@@ -321,7 +321,7 @@ def test_the_outputs_of_two_leaves_that_commit_together_are_both_kept(pool: Pool
     execution_id, left, right = fork(pool)
     first, second = take(pool, left), take(pool, right)
     completed = """SELECT * FROM complete_steps(jsonb_build_array(jsonb_build_object(
-                       'step', %s::uuid, 'attempt', %s::int, 'output', %s::jsonb)), NULL, 0)"""
+                       'step', %s::uuid, 'attempt', %s::int, 'output', %s::jsonb)), NULL, 0, false)"""
     with connect(dsn) as earlier:
         with earlier.transaction():
             earlier.execute(completed, (first.step_id, first.attempt, json.dumps("left")))

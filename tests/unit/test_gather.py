@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from queue import SimpleQueue
 
 import pytest
 
 from persistence import gather
-from persistence.gather import Gather
+from persistence.gather import Answer, Gather, Request
 from tests.fleet import wait_until
 from tests.threads import LONG, Gate, Running
 
 
 class Database:
-    """Answers a request in capitals. Its first call is held up at the gate; `refused` fails the call that holds it."""
+    """Answers a request in capitals. Its first call is held up at the gate, and its second where that has been closed;
+    `refused` fails the call that holds it."""
 
     def __init__(self, refused: str = "none") -> None:
-        self.gate = Gate()
+        self.gate, self.second = Gate(), Gate()
+        self.second.open()
         self.refused = refused
         self.calls: list[list[str]] = []
         self.alone: list[str] = []
@@ -24,8 +27,8 @@ class Database:
 
     def _together(self, requests: Sequence[str]) -> list[str]:
         self.calls.append(list(requests))
-        if len(self.calls) == 1:
-            self.gate.pass_through()
+        if len(self.calls) <= 2:
+            (self.gate, self.second)[len(self.calls) - 1].pass_through()
         if self.refused in requests:
             raise ValueError("all or none")
         return [request.upper() for request in requests]
@@ -119,7 +122,51 @@ def test_a_call_that_hangs_does_not_hold_up_the_next(monkeypatch: pytest.MonkeyP
     assert sorted(request for call in database.calls[1:] for request in call) == ["b", "c"]
     database.gate.open()
     assert results(late) == ["A"]
-    assert database.gather._leaders == 0
+    assert (database.alone, database.gather._leaders) == ([], 0)
+
+
+class Latch:
+    """One that is waited for until it is released, or until the test says that the time is over."""
+
+    made: list[Latch]
+
+    def __init__(self) -> None:
+        self.waits = 0
+        self._news: SimpleQueue[bool] = SimpleQueue()
+        Latch.made.append(self)
+
+    def acquire(self, timeout: float) -> bool:
+        self.waits += 1
+        return self._news.get(timeout=2 * timeout)
+
+    def release(self) -> None:
+        self._news.put(True)
+
+    def lose_patience(self) -> None:
+        self._news.put(False)
+
+
+class Entry(gather._Entry[Request, Answer]):
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        self.latch = Latch()  # type: ignore[assignment]
+
+
+def test_who_is_being_taken_care_of_does_not_go_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long that takes: it would be asked for twice."""
+    Latch.made = []
+    monkeypatch.setattr(gather, "_Entry", Entry)
+    database = Database()
+    database.second = Gate()
+    threads = database.hold_up("a", "b", "c")
+    database.gate.open()
+    database.second.wait_for_someone()
+    late = Latch.made[2]
+    late.lose_patience()
+    wait_until(lambda: late.waits == 2 or not threads[2].thread.is_alive(), LONG)
+    database.second.open()
+    assert results(threads) == ["A", "B", "C"]
+    assert database.calls == [["a"], ["b", "c"]]
 
 
 def test_many_threads_lose_and_mix_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,10 +12,12 @@ from tests.threads import Gate, Running
 
 
 class Database:
-    """Answers a write in capitals. Its first call is held up at the gate; `refused` fails the call that holds it."""
+    """Answers a write in capitals. Its first call is held up at the gate, and its second where that has been closed;
+    `refused` fails the call that holds it."""
 
     def __init__(self, refused: str = "none", gone: str = "none", faulty: str = "none") -> None:
-        self.gate = Gate()
+        self.gate, self.second = Gate(), Gate()
+        self.second.open()
         self.refused, self.gone, self.faulty = refused, gone, faulty
         self.calls: list[list[str]] = []
         self.alone: list[str] = []
@@ -32,8 +34,8 @@ class Database:
 
     def _together(self, writes: Sequence[str]) -> list[str]:
         self.calls.append(list(writes))
-        if len(self.calls) == 1:
-            self.gate.pass_through()
+        if len(self.calls) <= 2:
+            (self.gate, self.second)[len(self.calls) - 1].pass_through()
         if self.refused in writes:
             raise ValueError("all or none")
         return [write.upper() for write in writes]
@@ -81,6 +83,23 @@ def test_what_is_sent_meanwhile_is_one_call_and_nobody_waits() -> None:
     database = Database()
     database.hold_up("a", "b", "c", "d")
     assert database.calls == [["a"], ["b", "c", "d"]]
+    assert database.done == both("a", "b", "c", "d")
+
+
+def test_one_call_at_a_time_is_under_way() -> None:
+    """Whatever it carries out: who comes meanwhile does not begin another."""
+    database = Database()
+    database.second = Gate()
+    leader = Running(database.commit.send, "a")
+    database.gate.wait_for_someone()
+    for write in "bc":
+        database.commit.send(write)
+    database.gate.open()
+    database.second.wait_for_someone()
+    database.commit.send("d")
+    assert database.calls == [["a"], ["b", "c"]]
+    database.second.open()
+    leader.result()
     assert database.done == both("a", "b", "c", "d")
 
 

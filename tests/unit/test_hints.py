@@ -45,7 +45,9 @@ def watchers() -> Iterator[Watchers]:
     made.teller.stop()
 
 
-def test_the_first_change_is_told_at_once_and_the_others_together(watchers: Watchers) -> None:
+def test_the_first_change_is_told_at_once_and_the_others_together(
+    watchers: Watchers, caplog: pytest.LogCaptureFixture
+) -> None:
     """Each execution once, also after hints that came to nothing."""
     first, second, third = (uuid4() for _ in range(3))
     watchers.begin(first)
@@ -58,6 +60,7 @@ def test_the_first_change_is_told_at_once_and_the_others_together(watchers: Watc
     wait_until(lambda: len(watchers.heard) == 3, LONG)
     assert watchers.heard == [[first], [second, third], [first]]
     assert watchers.teller.alive()
+    assert [record.levelname for record in caplog.records] == ["ERROR"]  # an outage of Redis is none
 
 
 def test_nothing_is_published_of_nothing(watchers: Watchers) -> None:

@@ -43,7 +43,7 @@ def sleeping(queue: WorkQueue, count: int = 1) -> list[Running[Any]]:
     """Threads that sleep until there is something, one after the other."""
     threads = []
     for number in range(len(queue._asleep) + 1, len(queue._asleep) + count + 1):
-        threads.append(Running(queue.get, True, LONG))
+        threads.append(Running(queue.get, True, 2 * LONG))
         wait_until(lambda number=number: len(queue._asleep) == number, LONG)  # type: ignore[misc]
     return threads
 
@@ -124,8 +124,10 @@ def test_a_sleeper_is_woken(kind: str) -> None:
 
 def test_a_sleeper_wakes_when_its_time_is_over() -> None:
     """As Dramatiq's threads must, to see that they are to stop."""
+    queue = WorkQueue(1)
     with pytest.raises(Empty):
-        WorkQueue(1).get(timeout=0.001)
+        queue.get(timeout=0.001)
+    assert (queue._asleep, queue._free) == ([], 1)  # it is awake, and nobody wakes it again
 
 
 def test_the_last_to_sleep_is_woken_first() -> None:
