@@ -510,8 +510,8 @@ BEGIN
 
   IF p_again THEN
     RETURN QUERY
-    SELECT s.id, s.execution_id, x.status::text, NULL::uuid[], NULL::integer[], n.id, c.step_index, c.attempt,
-           c.definition_hash, c.scope, c.retries_so_far
+    SELECT s.id, s.execution_id, x.status::text, f.steps, f.attempts, n.id, c.step_index, c.attempt, c.definition_hash,
+           c.scope, c.retries_so_far
       FROM jsonb_array_elements(p_records) r
       JOIN workflow_steps s ON s.id = (r ->> 'step')::uuid AND jsonb_typeof(r) = 'object'
       JOIN workflow_executions x ON x.id = s.execution_id
@@ -519,6 +519,9 @@ BEGIN
                                 AND cardinality(s.successors) = 1 AND (r -> 'hand_over')::boolean
                                 AND n.status = 'running' AND n.worker_id = p_worker
       LEFT JOIN LATERAL claim_of(n) c ON n.id IS NOT NULL
+      LEFT JOIN LATERAL (SELECT array_agg(w.id) AS steps, array_agg(w.attempt) AS attempts FROM workflow_steps w
+                          WHERE w.execution_id = s.execution_id AND w.step_index = ANY (s.successors)
+                            AND w.dispatch_after IS NOT NULL) f ON true
      WHERE s.attempt = (r ->> 'attempt')::integer AND s.id <> ALL (coalesce(ended, '{}'))
        AND s.status = CASE WHEN r ? 'output' THEN 'completed' ELSE 'skipped' END;
   END IF;

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, cast
 from uuid import UUID
-from weakref import WeakSet
 
 import redis
 from dramatiq import Message
@@ -68,7 +67,7 @@ class StepBroker(RedisBroker):
         self._outages_marked = 0
         self.teller: Teller | None = None  # of a worker: it publishes hints of its own
         self.load: Callable[[], int] = lambda: 0  # of a worker: how many steps it has in hand
-        self.consuming: WeakSet[StepConsumer] = WeakSet()
+        self.consuming: list[StepConsumer] = []
         self.draining = False  # set by a worker that stops: its consumers then fetch no more
         self._wake = client or redis_client(url, socket_timeout=5.0)
         self._push = self.client.register_script((HERE / "push.lua").read_text())
@@ -124,7 +123,7 @@ class StepBroker(RedisBroker):
 
     def tell_of_room(self) -> None:
         """This process has fewer steps in hand than before: its consumers may fetch more."""
-        for consumer in list(self.consuming):
+        for consumer in self.consuming:
             consumer.look()
 
     def declare_queue(self, queue_name: str) -> None:

@@ -46,7 +46,7 @@ class StepConsumer(_RedisConsumer):
         self._enough = max(self.prefetch // 4, 1)  # messages that are worth a fetch
         self._heartbeat_at = 0.0
         self._unsettled: deque[tuple[str, str]] = deque(maxlen=LATE)
-        self.broker.consuming.add(self)
+        self.broker.consuming.append(self)
 
     def __next__(self) -> MessageProxy | None:
         try:
@@ -85,6 +85,8 @@ class StepConsumer(_RedisConsumer):
             self._room.set()
 
     def close(self) -> None:
+        if self in self.broker.consuming:
+            self.broker.consuming.remove(self)
         with suppress(redis.RedisError):
             self._settle_all()
         super().close()

@@ -16,9 +16,24 @@ log = logging.getLogger(__name__)
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
+Item = TypeVar("Item")
 
 MOST = 64  # requests in one call
 STUCK = 0.05  # seconds after which a thread no longer waits for the batch before its own
+
+
+def choose(waiting: Sequence[Item], key: Callable[[Item], Hashable]) -> tuple[list[Item], list[Item]]:
+    """Those that go together, the first among them, and those that are left: at most one of each key."""
+    batch: list[Item] = []
+    left: list[Item] = []
+    keys: set[Hashable] = set()
+    for item in waiting:
+        if len(batch) < MOST and (found := key(item)) not in keys:
+            keys.add(found)
+            batch.append(item)
+        else:
+            left.append(item)
+    return batch, left
 
 
 class _Entry(Generic[Request, Answer]):
@@ -95,15 +110,8 @@ class Gather(Generic[Request, Answer]):
                     entry.latch.release()
 
     def _take(self, own: _Entry[Request, Answer]) -> list[_Entry[Request, Answer]]:
-        batch, keys, left = [own], {self._key(own.request)}, []
         with self._lock:
-            for entry in self._waiting:
-                key = self._key(entry.request)
-                if len(batch) < MOST and key not in keys:
-                    keys.add(key)
-                    entry.taken = True
-                    batch.append(entry)
-                else:
-                    left.append(entry)
-            self._waiting = left
+            batch, self._waiting = choose([own, *self._waiting], lambda entry: self._key(entry.request))
+            for entry in batch:
+                entry.taken = True
         return batch

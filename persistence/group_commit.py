@@ -12,12 +12,12 @@ import threading
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
+from persistence.gather import choose
+
 log = logging.getLogger(__name__)
 
 Write = TypeVar("Write")
 Answer = TypeVar("Answer")
-
-MOST = 64  # writes in one call
 
 
 class GroupCommit(Generic[Write, Answer]):
@@ -63,18 +63,7 @@ class GroupCommit(Generic[Write, Answer]):
     def _take(self) -> list[Write]:
         """The next batch; none ends the lead."""
         with self._lock:
-            if len(self._waiting) == 1:
-                batch, self._waiting = self._waiting, []
-                return batch
-            batch, left, keys = [], [], set()
-            for write in self._waiting:
-                key = self._key(write)
-                if len(batch) < MOST and key not in keys:
-                    keys.add(key)
-                    batch.append(write)
-                else:
-                    left.append(write)
-            self._waiting = left
+            batch, self._waiting = choose(self._waiting, self._key)
             self._under_way = bool(batch)
             return batch
 

@@ -22,6 +22,21 @@ ROOT = Path(__file__).parent.parent
 AT_REST = ("completed", "failed", "cancelled", "paused")
 
 
+@contextmanager
+def running_fleet(variables: Mapping[str, str], folder: Path, *roles: str) -> Iterator[Fleet]:
+    """A fleet with these roles, which ends with the block; its logs are in a folder of their own, and printed."""
+    logs = folder / "logs"
+    logs.mkdir()
+    fleet = Fleet(variables, logs)
+    try:
+        for role in roles:
+            fleet.start(role)
+        yield fleet
+    finally:
+        fleet.end()
+        print(fleet.log())
+
+
 class Fleet:
     """Roles as processes, all with the same environment."""
 

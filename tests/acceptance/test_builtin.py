@@ -17,20 +17,14 @@ from persistence.pool import Pool, run
 from persistence.settings import Settings
 from tests.acceptance.test_commands import afu9
 from tests.api_server import running_api
-from tests.fleet import ROOT, Fleet, environment, wait_at_rest, wait_until
+from tests.fleet import ROOT, Fleet, environment, running_fleet, wait_at_rest, wait_until
 from tests.workflows import assert_invariants_at_rest
 
 
 @pytest.fixture
 def fleet(settings: Settings, tmp_path: Path) -> Iterator[Fleet]:
-    (tmp_path / "logs").mkdir()
-    started = Fleet(environment(settings) | {"AFU9_DRAIN_SECONDS": "1"}, tmp_path / "logs")
-    started.start("orchestrator")
-    try:
-        yield started
-    finally:
-        started.end()
-        print(started.log())
+    with running_fleet(environment(settings) | {"AFU9_DRAIN_SECONDS": "1"}, tmp_path, "orchestrator") as fleet:
+        yield fleet
 
 
 def test_the_example_runs_and_the_tools_are_listed(fleet: Fleet, settings: Settings, pool: Pool) -> None:

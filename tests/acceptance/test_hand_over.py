@@ -16,7 +16,7 @@ from orchestrator.validate import validate
 from persistence.executions import get_execution_steps
 from persistence.pool import Pool, run
 from persistence.settings import Settings
-from tests.fleet import Fleet, count, environment, wait_at_rest, wait_until
+from tests.fleet import Fleet, count, environment, running_fleet, wait_at_rest, wait_until
 from tests.integration.test_transitions_guards import look
 from tests.workflows import assert_invariants_at_rest
 
@@ -26,14 +26,8 @@ EXECUTIONS, STEPS = 12, 250
 @pytest.fixture
 def fleet(settings: Settings, tmp_path: Path) -> Iterator[Fleet]:
     """An orchestrator and one worker, whose tools only compute: so one thread does all, and the others' steps wait."""
-    (tmp_path / "logs").mkdir()
-    started = Fleet(environment(settings) | {"AFU9_THREADS": "8"}, tmp_path / "logs")
-    started.start("orchestrator")
-    try:
-        yield started
-    finally:
-        started.end()
-        print(started.log())
+    with running_fleet(environment(settings) | {"AFU9_THREADS": "8"}, tmp_path, "orchestrator") as fleet:
+        yield fleet
 
 
 @pytest.fixture

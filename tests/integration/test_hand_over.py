@@ -342,6 +342,22 @@ def test_the_last_completion_whose_answer_was_lost_ends_the_execution_once(pool:
     assert get_execution(pool, claim.execution_id) == execution
 
 
+def test_what_became_ready_in_a_lost_answer_is_answered_again(pool: Pool) -> None:
+    """So that it need not wait for the dispatcher; what has been taken since is not named."""
+    plain, forked = begin(pool, 2)
+    alter(pool, "UPDATE workflow_steps SET successors = '{1,2}' WHERE id = %s", forked.step_id)
+    sql = "UPDATE workflow_steps SET successors = '{}', needs_left = 1 WHERE step_index > 0 AND execution_id = %s"
+    alter(pool, sql, forked.execution_id)
+    ends = [Completion(plain, "{}", "{}"), wanted(forked)]
+    one, two = complete_steps(pool, ends, WORKER, 1000)
+    repeated = complete_steps(pool, ends, WORKER, 1000, again=True)
+    assert [sorted(again.ready, key=str) for again in repeated] == [
+        sorted(first.ready, key=str) for first in (one, two)
+    ]
+    take(pool, two.ready[0])
+    assert complete_steps(pool, ends, WORKER, 1000, again=True)[1].ready == (two.ready[1],)
+
+
 @pytest.mark.parametrize("skipped", [False, True])
 def test_asking_again_for_what_never_was_records_it(pool: Pool, skipped: bool) -> None:
     """The connection broke before the statement ran; or the attempt was charged meanwhile, and stays so."""

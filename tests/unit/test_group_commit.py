@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from persistence import group_commit
+from persistence import gather
 from persistence.group_commit import GroupCommit
 from tests.threads import Gate, Running
 
@@ -112,7 +112,7 @@ def test_writes_of_one_key_are_never_in_one_call() -> None:
 
 def test_a_call_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not fit is the next one's."""
-    monkeypatch.setattr(group_commit, "MOST", 2)
+    monkeypatch.setattr(gather, "MOST", 2)
     database = Database()
     database.hold_up("a", "b", "c", "d", "e", "f")
     assert database.calls == [["a"], ["b", "c"], ["d", "e"], ["f"]]
