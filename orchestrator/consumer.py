@@ -52,17 +52,15 @@ class StepConsumer(_RedisConsumer):
         try:
             if message := self._next_cached():
                 return message
-            free = (
-                0 if self.broker.draining else self.prefetch - max(self.outstanding_message_count, self.broker.load())
-            )
-            if free < self._enough:
+            free = self._free()
+            if not free:
                 self._settle_all()
                 self._wait_for_room()
                 return None
             self._fetch(free)
             if not self.message_cache:
                 self.broker.wait_for_push(self.queue_name, self.timeout / 1000)
-                if not self.broker.draining:
+                if free := self._free():
                     self._fetch(free)
             return self._next_cached()
         except redis.RedisError as error:
@@ -90,6 +88,15 @@ class StepConsumer(_RedisConsumer):
         with suppress(redis.RedisError):
             self._settle_all()
         super().close()
+
+    def _free(self) -> int:
+        """How many messages to fetch now; none if so few would not be worth it."""
+        if self.broker.draining:
+            return 0
+        if self.broker.wanted is not None:
+            return self.broker.wanted(self.outstanding_message_count)
+        free = self.prefetch - self.outstanding_message_count
+        return free if free >= self._enough else 0
 
     def _fetch(self, free: int) -> None:
         self._heartbeat_at = time.monotonic()  # every command of the broker is one

@@ -23,7 +23,10 @@ from workers.mcp_client import McpClient, ServerConfig, retry_is_safe
 log = logging.getLogger(__name__)
 
 FIRST_LOOK = 5.0  # seconds that a call waits for the first look at its server's tools, at most
-NOT_YET_KNOWN = 0.2  # seconds until the rows are looked at again while another worker asks the server
+SOON, LATER = (
+    0.01,
+    0.2,
+)  # seconds until the rows are looked at again while another worker asks the server: first, and at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +108,11 @@ class CatalogueKeeper:
             known.wait(FIRST_LOOK)
 
     def _keep(self, server: str, config: ServerConfig) -> None:
+        pause = SOON
         while not self._stopping.is_set():
             self._refresh_if_due(server, config)
-            self._stopping.wait(self._ttl if self._known[server].is_set() else NOT_YET_KNOWN)
+            self._stopping.wait(self._ttl if self._known[server].is_set() else pause)
+            pause = min(2 * pause, LATER)
 
     def _refresh_if_due(self, server: str, config: ServerConfig) -> None:
         parameters = {"server": server, "repeat_unannotated": config.unannotated == "retry", "ttl": self._ttl}

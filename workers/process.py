@@ -5,6 +5,7 @@ Opened when the worker boots (after any fork), closed when it has stopped.
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from uuid import UUID
@@ -35,6 +36,7 @@ from workers.work_queue import WorkQueue
 log = logging.getLogger(__name__)
 
 WARM = 2  # connections: a claim and a commit are under way at once
+GARBAGE = 50_000  # objects between two looks for cycles, of which a step makes none: a twentieth of its processor time
 CONNECTIONS = 16  # of a worker's pool at most: none is held during a call, and more bring nothing
 
 
@@ -81,10 +83,7 @@ class WorkerProcess(Middleware):
         self._catalogue = CatalogueKeeper(self._pool, self._client, settings.tools_ttl_seconds)
         queue = WorkQueue(worker.worker_threads)
         worker.work_queue = queue  # type: ignore[assignment]  # it does what Dramatiq asks of one
-        worker.queue_prefetch = worker.worker_threads + max(
-            worker.worker_threads // 4, 1
-        )  # what waits here, waits elsewhere
-        broker.load = queue.load
+        broker.wanted = queue.wanted
         queue.on_room = broker.tell_of_room
         self.tools = tools = Tools.from_settings(
             self._client, settings, self._pool, known=self._catalogue.wait_for, waiting=queue.calling
@@ -116,6 +115,8 @@ class WorkerProcess(Middleware):
     def after_worker_boot(self, broker: Broker, worker: dramatiq.Worker) -> None:
         self._direct.start()
         if self._watched:
+            gc.freeze()
+            gc.set_threshold(GARBAGE, 20, 20)
             self._watchdog.start()
         log.info("worker %s: ready with %d threads", self.worker_id, worker.worker_threads)
 

@@ -27,6 +27,8 @@ MOST = 50  # steps that a process goes on with a sequence while other messages w
 LONGEST = 1.0  # seconds of it: after slow steps the way through Redis costs nothing
 MANY = 16  # calls under way, from which on a commit waits for more results
 MOMENT = 0.002  # seconds that it waits
+AHEAD = 0.02  # seconds of work that are fetched before there is a thread for it
+LOOK = 0.01  # seconds over which the pace of steps is measured, at least
 
 
 class WorkQueue:
@@ -44,6 +46,7 @@ class WorkQueue:
         self.pending: Callable[[], int] = lambda: 0  # completed steps whose successors may come back
         self.on_room: Callable[[], None] = lambda: None  # called when more may be begun
         self._calls = 0  # of tools, under way
+        self._pace = _Pace()
         self._free = 0  # threads that are awake and not away, and will look here
         self._here = threading.local()  # .counted: whether this thread is among them
 
@@ -97,6 +100,15 @@ class WorkQueue:
         """How many steps this process has in hand: waiting here, under way, or about to be followed by their successors."""
         return self.unfinished_tasks + self.pending()
 
+    def wanted(self, held: int) -> int:
+        """How many messages to fetch now, if so many are held; none if so few would not be worth it. What waits here waits
+        while another process may be idle: so only quick steps are fetched ahead, by a quarter of the threads at most."""
+        ahead = min(round(self._pace.per_second() * AHEAD), max(self._slots // 4, 1))
+        free = self._slots - max(held, self.load())
+        if free <= ahead:
+            free += ahead
+        return free if free >= max(ahead, 1) else 0
+
     def _tell_of_room(self) -> None:
         if self.load() < self._slots:
             self.on_room()
@@ -107,6 +119,7 @@ class WorkQueue:
     def task_done(self) -> None:
         with self.mutex:
             self.unfinished_tasks -= 1
+            self._pace.ended += 1
             if not self.unfinished_tasks:
                 self._all_done.notify_all()
         self._tell_of_room()
@@ -177,6 +190,23 @@ class WorkQueue:
         if self._free <= 0 and self._asleep and self._has_work():
             self._free += 1  # it counts from now on, so that nobody else is woken for the same
             self._asleep.pop().latch.release()
+
+
+class _Pace:
+    """How quickly steps end."""
+
+    def __init__(self) -> None:
+        self.ended = 0
+        self._ended_then, self._then = 0, time.monotonic()
+        self._last = 0.0
+
+    def per_second(self) -> float:
+        """Since the last time it was asked."""
+        now = time.monotonic()
+        if now - self._then >= LOOK:
+            self._last = (self.ended - self._ended_then) / (now - self._then)
+            self._ended_then, self._then = self.ended, now
+        return self._last
 
 
 class _Sleeper:

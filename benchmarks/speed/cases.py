@@ -110,9 +110,9 @@ class Cases:
     def _w3(self) -> Iterator[Case]:
         size = self._sizes.waiting
         slow: dict[str, Any] = {"tool": ours.SLOW}
-        yield self._our("W3", "2 processes, defaults", size, ours.throughput, size, REAL_STEPS, 2, threads=None, **slow)
+        yield self._our("W3", "2 processes, defaults", size, ours.real_calls, size, REAL_STEPS, 2, threads=None, **slow)
         wide = slow | {"threads": IO_THREADS}
-        yield self._our("W3", f"2 processes x {IO_THREADS} threads", size, ours.throughput, size, REAL_STEPS, 2, **wide)
+        yield self._our("W3", f"2 processes x {IO_THREADS} threads", size, ours.real_calls, size, REAL_STEPS, 2, **wide)
         yield from self._peer("W3", "dbos", "2 processes, defaults", size, 2, **DEFAULTS | {"steps": REAL_STEPS})
         yield from self._peer("W3", "dbos", "2 processes, poll 0.05 s, 100 per worker", size, 2, **TUNED_IO)
         for processes in (1, 2):

@@ -1,9 +1,10 @@
 """AFU-9's side: workers are `afu9 worker` processes, executions come from orchestrator.submit.Submitter in this process.
 
-Where work is submitted up front, the workers' imports are done before they are let go, and the clock runs from the first
-claim to the last execution's completion, as the rows tell it (dbos: likewise from its rows; dramatiq: from stamps in the
-steps; restate: from the moment its service is let go to the last step's stamp). Every step must have been recorded once,
-completed, at the first attempt; else the run fails.
+Where work is submitted up front, the workers' imports are done before they are let go; where tools are called over
+the network, our workers have run others before. The clock runs from the first claim to the last execution's
+completion, as the rows tell it (dbos: likewise from its rows; dramatiq: from stamps in the steps; restate: from the
+moment its service is let go to the last step's stamp). Every step must have been recorded once, completed, at the
+first attempt; else the run fails.
 """
 
 from __future__ import annotations
@@ -147,42 +148,41 @@ def latency(servers: Servers, executions: int, steps: int, *, warm_up: int = 5) 
     return latency_figures(stamps, firsts) | meter.figures
 
 
-def throughput(
+def throughput(servers: Servers, executions: int, steps: int, processes: int, *, dsn: str | None = None) -> Figures:
+    """Everything submitted up front, then the workers are let go."""
+    with bench(servers, dsn) as here:
+        ids = here.submit(sequence(NOOP, steps), executions)
+        with here.workers(processes, OUR_THREADS) as workers, Meter(groups(servers, workers)) as meter:
+            for worker in workers:
+                worker.go()
+            here.wait(workers)
+        begin, end = here.check(ids, steps)
+    return span_figures(begin, end, executions * steps) | meter.figures
+
+
+def real_calls(
     servers: Servers,
     executions: int,
     steps: int,
     processes: int,
     *,
-    tool: str = NOOP,
+    tool: str = FAST,
     threads: int | None = OUR_THREADS,
-    dsn: str | None = None,
 ) -> Figures:
-    """Everything submitted up front, then the workers are let go."""
-    with bench(servers, dsn) as here:
-        ids = here.submit(sequence(tool, steps), executions)
-        with here.workers(processes, threads) as workers, Meter(groups(servers, workers)) as meter:
-            for worker in workers:
-                worker.go()
-            here.wait(workers)
-        begin, end = here.check(ids, steps)
+    """Workers that are warm already; a real MCP server in a process of its own."""
     slots = processes * (threads or Settings.model_fields["threads"].default)
-    return span_figures(begin, end, executions * steps) | meter.figures | {"slots": slots}
-
-
-def real_calls(servers: Servers, executions: int, steps: int, processes: int) -> Figures:
-    """Workers that are warm already; a real, quick MCP server in a process of its own."""
-    with bench(servers) as here, here.workers(processes, OUR_THREADS) as workers:
+    with bench(servers) as here, here.workers(processes, threads) as workers:
         for worker in workers:
             worker.go()
-        workflow = sequence(FAST, steps)
-        here.submit(workflow, 20 * processes)
+        workflow = sequence(tool, steps)
+        here.submit(workflow, slots)
         here.wait(workers)
         with Meter(groups(servers, workers)) as meter:
             ids = here.submit(workflow, executions)
             here.wait(workers, 0.05)
         begin, end = here.check(ids, steps)
     total = executions * steps
-    rate = {"steps_per_cpu_s": total / meter.figures["cpu_s.workers"]}
+    rate = {"steps_per_cpu_s": total / meter.figures["cpu_s.workers"], "slots": slots}
     return rate | span_figures(begin, end, total) | meter.figures
 
 

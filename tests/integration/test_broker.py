@@ -65,6 +65,28 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
         threading.Event().wait(0.005)
 
 
+def test_a_consumer_fetches_what_its_worker_wants(broker: StepBroker, client: redis.Redis) -> None:
+    """It is asked again after the consumer has slept, for what it held then; what is not wanted stays for others."""
+    asked: list[int] = []
+    answers = [2, 3, 0]
+
+    def wanted(held: int) -> int:
+        asked.append(held)
+        return answers[len(asked) - 1]
+
+    broker.wanted = wanted
+    consuming = consumer(broker, timeout=5000)
+    pusher = threading.Timer(0.05, lambda: push_steps(broker, steps(5)))
+    pusher.start()
+    held = [next(consuming) for _ in range(3)]
+    pusher.join()
+    assert None not in held
+    assert asked == [0, 0]
+    assert client.llen(QUEUE) == 2
+    assert next(consumer(broker)) is None
+    assert client.llen(QUEUE) == 2
+
+
 def test_messages_arrive_in_order_and_leave_nothing_behind(broker: StepBroker, client: redis.Redis) -> None:
     """After the acknowledgement Redis holds neither ids nor bodies."""
     pushed = steps(5)

@@ -241,6 +241,64 @@ def test_room_is_told_of_when_there_is_some() -> None:
     assert told_of == [1, 0]
 
 
+class Pace:
+    """A pace as it is told."""
+
+    ended = 0
+
+    def __init__(self, per_second: float):
+        self.per_second = lambda: per_second
+
+
+@pytest.mark.parametrize("per_second", [0, 1000])
+def test_an_idle_process_takes_what_it_has_threads_for(per_second: float) -> None:
+    """However quick its steps were: what it took more would wait here, while another process may be idle."""
+    queue = WorkQueue(8)
+    queue._pace = Pace(per_second)  # type: ignore[assignment]
+    assert queue.wanted(0) == 8
+    for number in range(3):
+        queue.put(str(number))
+    assert queue.wanted(0) == 5
+    assert queue.wanted(6) == (4 if per_second else 2)  # held by the consumer, and not here yet
+
+
+def test_slow_steps_are_not_fetched_ahead() -> None:
+    queue = WorkQueue(8)
+    queue._pace = Pace(20)  # type: ignore[assignment]  # under one in AHEAD
+    for number in range(8):
+        queue.put(str(number))
+    assert queue.wanted(0) == 0
+    queue.get()
+    queue.task_done()
+    assert queue.wanted(0) == 1
+
+
+def test_quick_steps_are_fetched_ahead_several_at_a_time() -> None:
+    queue = WorkQueue(8)
+    queue._pace = Pace(1000)  # type: ignore[assignment]
+    for number in range(8):
+        queue.put(str(number))
+    assert queue.wanted(0) == 2  # a quarter of the threads
+    queue.put("one more")
+    assert queue.wanted(0) == 0  # a fetch for one message is not worth it
+
+
+def test_the_pace_is_what_ended_since_it_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    queue = WorkQueue(2)
+    for _ in range(4):
+        queue.put("a")
+        queue.get()
+        queue.task_done()
+    now[0] = work_queue.LOOK / 2
+    assert queue._pace.per_second() == 0  # too soon to tell
+    now[0] = 0.5
+    assert queue._pace.per_second() == 8
+    now[0] = 1.5
+    assert queue._pace.per_second() == 0
+
+
 def test_a_commit_waits_for_others_only_where_many_calls_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """And lets another thread look meanwhile."""
     monkeypatch.setattr(work_queue, "MANY", 1)
