@@ -38,7 +38,8 @@ CREATE TABLE workflows (
   UNIQUE (name, version)
 );
 
--- status: pending -> running -> completed | failed | cancelled;  running <-> paused;  failed -> running (retry)
+-- status: pending -> running -> completed | failed | cancelled;  running <-> paused;  completed | failed | cancelled -> running
+-- (retry, rerun)
 CREATE TABLE workflow_executions (
   id                UUID PRIMARY KEY DEFAULT gen_random_uuid(),
   workflow_id       UUID REFERENCES workflows(id),
@@ -61,7 +62,9 @@ CREATE TABLE workflow_executions (
   leaves_left       INTEGER NOT NULL DEFAULT 0 CHECK (leaves_left >= 0),  -- unfinished steps without successors
   deadline_at       TIMESTAMPTZ,                                          -- config.timeoutMs after the start
   labels            JSONB NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(labels) = 'object'),  -- names to texts
-  request_hash      TEXT                          -- SHA-256 of the request that the idempotency key came with
+  request_hash      TEXT,                         -- SHA-256 of the request that the idempotency key came with
+  paused_at         TIMESTAMPTZ,
+  forked_from       UUID                          -- the execution that it was made from; may be gone
 ) WITH (fillfactor = 85);
 
 CREATE INDEX idx_executions_status ON workflow_executions (status);
@@ -77,9 +80,11 @@ CREATE INDEX idx_executions_workflow_created ON workflow_executions (workflow_id
   WHERE workflow_id IS NOT NULL;
 CREATE INDEX idx_executions_triggered_created ON workflow_executions (triggered_by, created_at DESC, id DESC)
   WHERE triggered_by IS NOT NULL;
+CREATE INDEX idx_executions_forked_from ON workflow_executions (forked_from) WHERE forked_from IS NOT NULL;
 CREATE INDEX idx_executions_labels ON workflow_executions USING gin (labels jsonb_path_ops) WHERE labels <> '{}';
 
--- status: pending -> running -> completed | failed | skipped;  running -> pending (charged or released)
+-- status: pending -> running -> completed | failed | skipped;  running -> pending (charged or released);  completed | failed |
+-- skipped -> pending (a person runs it again)
 CREATE TABLE workflow_steps (
   id              UUID PRIMARY KEY DEFAULT gen_random_uuid(),
   execution_id    UUID REFERENCES workflow_executions(id) ON DELETE CASCADE,
@@ -114,6 +119,10 @@ CREATE TABLE workflow_steps (
   lost_count      INTEGER NOT NULL DEFAULT 0 CHECK (lost_count >= 0),
   released_count  INTEGER NOT NULL DEFAULT 0 CHECK (released_count >= 0),
   error_kind      TEXT,
+  override        JSONB CHECK (jsonb_typeof(override) = 'object'),  -- what a person wants of the next attempt: {input} | {output} | {skip}
+  retries_before  INTEGER NOT NULL DEFAULT 0,              -- of retry_count - lost_count, when a person ran the step again
+  lost_before     INTEGER NOT NULL DEFAULT 0,              -- of lost_count, likewise
+  reused_from     UUID,                                    -- the step of another execution whose result this is
   CHECK (status <> 'running' OR dispatch_after IS NULL)    -- a running step is never pushed
 ) WITH (fillfactor = 80);
 
@@ -144,10 +153,43 @@ CREATE TABLE workflow_events (
   message       TEXT,
   actor         TEXT,
   started_at    TIMESTAMPTZ,
-  created_at    TIMESTAMPTZ NOT NULL DEFAULT now()
+  created_at    TIMESTAMPTZ NOT NULL DEFAULT now(),
+  detail        JSONB                   -- of a control: what it was before, and what was wanted
 );
 
 CREATE INDEX idx_events_execution_id ON workflow_events (execution_id, id);
+
+-- Results that a person had run again: nothing is ever erased.
+CREATE TABLE workflow_step_results (
+  id            BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  execution_id  UUID NOT NULL REFERENCES workflow_executions(id) ON DELETE CASCADE,
+  step_id       UUID NOT NULL,
+  step_index    INTEGER NOT NULL,
+  status        VARCHAR(50) NOT NULL,
+  attempt       INTEGER NOT NULL,
+  input         JSONB,
+  output        JSONB,
+  error         TEXT,
+  error_kind    TEXT,
+  started_at    TIMESTAMPTZ,
+  completed_at  TIMESTAMPTZ,
+  duration_ms   INTEGER,
+  retry_count   INTEGER,
+  control       BIGINT NOT NULL,        -- the event that replaced it
+  replaced_at   TIMESTAMPTZ NOT NULL DEFAULT now()
+);
+
+CREATE INDEX idx_step_results_execution_id ON workflow_step_results (execution_id, id);
+
+-- What is not to be called for now: new steps of a workflow, a server or a tool wait.
+CREATE TABLE holds (
+  kind        TEXT NOT NULL CHECK (kind IN ('workflow', 'server', 'tool')),
+  name        TEXT NOT NULL,
+  actor       TEXT NOT NULL,
+  reason      TEXT,
+  created_at  TIMESTAMPTZ NOT NULL DEFAULT now(),
+  PRIMARY KEY (kind, name)
+);
 
 -- Who may use the HTTP API. The secret itself is stored nowhere.
 CREATE TABLE api_keys (
@@ -204,6 +246,15 @@ CREATE FUNCTION tool_repeatable(p_tool TEXT) RETURNS BOOLEAN LANGUAGE sql STABLE
   SELECT coalesce((SELECT t.repeatable FROM mcp_tools t
                     WHERE t.server = split_part(p_tool, '.', 1) AND t.tool = substr(p_tool, strpos(p_tool, '.') + 1)),
                   (SELECT s.repeat_unannotated FROM mcp_servers s WHERE s.name = split_part(p_tool, '.', 1)))
+$$;
+
+-- Whether somebody has stopped new calls of a tool, of its server, or for its execution's workflow.
+CREATE FUNCTION is_held(p_tool TEXT, p_execution UUID) RETURNS BOOLEAN LANGUAGE sql STABLE AS $$
+  SELECT EXISTS (SELECT FROM holds h WHERE h.kind = 'tool' AND h.name = p_tool
+                    OR h.kind = 'server' AND h.name = split_part(p_tool, '.', 1)
+                    OR h.kind = 'workflow' AND h.name = (
+                       SELECT d.definition ->> 'name' FROM workflow_executions e
+                         JOIN workflow_definitions d ON d.hash = e.definition_hash WHERE e.id = p_execution))
 $$;
 
 -- A UUID that sorts by time (RFC 9562, version 7), for PostgreSQL versions without uuidv7().
@@ -344,7 +395,7 @@ END $$;
 -- did not complete is null. Reads one row per variable, however long the execution is.
 CREATE FUNCTION claim_of(p_step workflow_steps)
 RETURNS TABLE (execution_id UUID, step_index INTEGER, attempt INTEGER, definition_hash TEXT, scope JSONB,
-               retries_so_far INTEGER) LANGUAGE sql STABLE AS $$
+               retries_so_far INTEGER, override JSONB) LANGUAGE sql STABLE AS $$
   SELECT e.id, p_step.step_index, p_step.attempt, e.definition_hash,
          CASE WHEN p_step.context_keys = '{}' THEN '{}' ELSE coalesce(
            (SELECT jsonb_object_agg(k, CASE WHEN k = 'input' THEN coalesce(e.input, '{}')
@@ -356,7 +407,7 @@ RETURNS TABLE (execution_id UUID, step_index INTEGER, attempt INTEGER, definitio
               FROM unnest(p_step.variable_steps) i, LATERAL (
                    SELECT w.assign, w.status, w.output FROM workflow_steps w
                     WHERE w.execution_id = p_step.execution_id AND w.step_index = i LIMIT 1) v), '{}') END,
-         p_step.retry_count - p_step.lost_count
+         p_step.retry_count - p_step.lost_count - p_step.retries_before, p_step.override
     FROM workflow_executions e WHERE e.id = p_step.execution_id OFFSET 0  -- looked up, whatever it is joined with
 $$;
 
@@ -365,7 +416,7 @@ $$;
 -- for each other.
 CREATE FUNCTION claim_steps(p_steps UUID[], p_attempts INTEGER[], p_worker UUID, p_timeout_ms INTEGER)
 RETURNS TABLE (step_id UUID, execution_id UUID, step_index INTEGER, attempt INTEGER, definition_hash TEXT, scope JSONB,
-               retries_so_far INTEGER)
+               retries_so_far INTEGER, override JSONB)
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
                  SET enable_mergejoin = off AS $$
 #variable_conflict use_column
@@ -383,6 +434,7 @@ BEGIN
       FROM wanted w
      WHERE s.id = w.id AND s.attempt = w.attempt AND s.status = 'pending' AND s.needs_left = 0 AND s.next_run_at <= now()
        AND (SELECT e.status FROM workflow_executions e WHERE e.id = s.execution_id) = 'running'
+       AND ((SELECT count(*) FROM holds) = 0 OR NOT is_held(s.tool, s.execution_id))
     RETURNING s)
   SELECT (t.s).id, c.* FROM taken t, claim_of(t.s) c;
 END $$;
@@ -391,7 +443,7 @@ END $$;
 -- step in the hands of a worker that does not know it. To be asked by the one that claimed, and by nobody else there.
 CREATE FUNCTION claim_again(p_step UUID, p_attempt INTEGER, p_worker UUID)
 RETURNS TABLE (step_id UUID, execution_id UUID, step_index INTEGER, attempt INTEGER, definition_hash TEXT, scope JSONB,
-               retries_so_far INTEGER) LANGUAGE sql STABLE AS $$
+               retries_so_far INTEGER, override JSONB) LANGUAGE sql STABLE AS $$
   SELECT s.id, c.* FROM workflow_steps s, claim_of(s) c
    WHERE s.id = p_step AND s.attempt = p_attempt + 1 AND s.status = 'running' AND s.worker_id = p_worker
 $$;
@@ -416,6 +468,19 @@ BEGIN
   RETURN true;
 END $$;
 
+-- How the execution stands, for a transition that writes a step by it. Where it does not run, only after whoever changes that
+-- has committed. Prevents: a step that became runnable while its execution was paused, and that resume did not see.
+CREATE FUNCTION settled_status(p_execution UUID) RETURNS TEXT LANGUAGE plpgsql AS $$
+DECLARE
+  found TEXT;
+BEGIN
+  SELECT e.status INTO found FROM workflow_executions e WHERE e.id = p_execution;
+  IF found <> 'running' THEN
+    SELECT e.status INTO found FROM workflow_executions e WHERE e.id = p_execution FOR SHARE;
+  END IF;
+  RETURN found;
+END $$;
+
 -- Counts a finished step down on its successors and makes those that wait for nothing else runnable; after the last
 -- leaf, brings the execution to rest. Called by the transitions below, in their transaction.
 CREATE FUNCTION advance_execution(p_execution UUID, p_successors INTEGER[],
@@ -437,7 +502,7 @@ BEGIN
     RETURN;
   END IF;
 
-  SELECT e.status INTO execution_status FROM workflow_executions e WHERE e.id = p_execution;
+  execution_status := settled_status(p_execution);
   WITH counted AS (
     UPDATE workflow_steps s
        SET needs_left = s.needs_left - 1, updated_at = now(),
@@ -458,7 +523,7 @@ END $$;
 CREATE FUNCTION complete_steps(p_records JSONB, p_worker UUID, p_timeout_ms INTEGER, p_again BOOLEAN)
 RETURNS TABLE (step_id UUID, execution_id UUID, execution_status TEXT, ready_steps UUID[], ready_attempts INTEGER[],
                next_step UUID, next_index INTEGER, next_attempt INTEGER, definition_hash TEXT, scope JSONB,
-               retries_so_far INTEGER)
+               retries_so_far INTEGER, override JSONB)
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
                  SET enable_mergejoin = off AS $$
 #variable_conflict use_column
@@ -488,13 +553,14 @@ BEGIN
       FROM recorded r
      WHERE r.wanted IS NOT NULL AND n.execution_id = r.execution_id AND n.step_index = r.wanted AND n.status = 'pending'
        AND n.needs_left = 1 AND (SELECT x.status FROM workflow_executions x WHERE x.id = r.execution_id) = 'running'
+       AND ((SELECT count(*) FROM holds) = 0 OR NOT is_held(n.tool, n.execution_id))
     RETURNING r.id AS before, n.id
   )
   SELECT array_agg(r.id), array_agg(c.id) INTO ended, taken FROM recorded r LEFT JOIN claimed c ON c.before = r.id;
 
   RETURN QUERY
   SELECT d.ended, c.execution_id, 'running', NULL::uuid[], NULL::integer[], d.taken, c.step_index, c.attempt, c.definition_hash,
-         c.scope, c.retries_so_far
+         c.scope, c.retries_so_far, c.override
     FROM unnest(ended, taken) d(ended, taken), LATERAL (
          SELECT w AS step FROM workflow_steps w WHERE w.id = d.taken OFFSET 0) n, LATERAL claim_of(n.step) c;
 
@@ -511,7 +577,7 @@ BEGIN
   IF p_again THEN
     RETURN QUERY
     SELECT s.id, s.execution_id, x.status::text, f.steps, f.attempts, n.id, c.step_index, c.attempt, c.definition_hash,
-           c.scope, c.retries_so_far
+           c.scope, c.retries_so_far, c.override
       FROM jsonb_array_elements(p_records) r
       JOIN workflow_steps s ON s.id = (r ->> 'step')::uuid AND jsonb_typeof(r) = 'object'
       JOIN workflow_executions x ON x.id = s.execution_id
@@ -553,14 +619,14 @@ BEGIN
     p_kind := 'outcome_unknown';
     p_error := p_error || '; the tool may have run, and it is not known to be safe to run twice';
   END IF;
-  again := p_retryable AND safe AND CASE WHEN p_lost THEN step.lost_count + 1 < p_max_lost
-                                ELSE step.retry_count - step.lost_count < step.max_retries END;
+  again := p_retryable AND safe AND CASE WHEN p_lost THEN step.lost_count - step.lost_before + 1 < p_max_lost
+                                ELSE step.retry_count - step.lost_count - step.retries_before < step.max_retries END;
   step_status := CASE WHEN again THEN 'pending' ELSE 'failed' END;
   execution_id := step.execution_id;
   INSERT INTO workflow_events (execution_id, step_id, attempt, event, kind, message, started_at)
   VALUES (step.execution_id, step.id, step.attempt, CASE WHEN p_lost THEN 'attempt_lost' ELSE 'attempt_failed' END,
           p_kind, p_error, step.claimed_at);
-  SELECT e.status INTO execution_status FROM workflow_executions e WHERE e.id = step.execution_id;
+  execution_status := settled_status(step.execution_id);
   UPDATE workflow_steps s
      SET status = step_status, error = p_error, error_kind = p_kind, input = coalesce(p_input, s.input),
          worker_id = NULL, deadline_at = NULL, updated_at = now(),
@@ -587,10 +653,10 @@ LANGUAGE plpgsql AS $$
 DECLARE
   step workflow_steps;
 BEGIN
+  SELECT settled_status(s.execution_id) INTO execution_status FROM workflow_steps s WHERE s.id = p_step;
   UPDATE workflow_steps s
      SET status = 'pending', released_count = s.released_count + 1, worker_id = NULL, deadline_at = NULL,
-         next_run_at = now(), updated_at = now(),
-         dispatch_after = (SELECT now() FROM workflow_executions e WHERE e.id = s.execution_id AND e.status = 'running')
+         next_run_at = now(), updated_at = now(), dispatch_after = CASE WHEN execution_status = 'running' THEN now() END
    WHERE s.id = p_step AND s.attempt = p_attempt AND s.status = 'running'
   RETURNING s.* INTO step;
   recorded := FOUND;
@@ -599,8 +665,210 @@ BEGIN
   execution_id := step.execution_id;
   INSERT INTO workflow_events (execution_id, step_id, attempt, event, message, started_at)
   VALUES (step.execution_id, step.id, step.attempt, 'attempt_released', p_reason, step.claimed_at);
-  SELECT e.status, ARRAY[step.id], ARRAY[step.attempt] INTO execution_status, ready_steps, ready_attempts
-    FROM workflow_executions e WHERE e.id = step.execution_id;
+  ready_steps := ARRAY[step.id];
+  ready_attempts := ARRAY[step.attempt];
+END $$;
+
+-- ------------------------------------------------------------------------------------------------ controls
+
+-- Each answers whether it was done and how the execution stands: a control that comes too late, or twice, changes nothing.
+-- All lock the execution's row first. What they replace is kept, and each leaves an event with who and why.
+
+CREATE FUNCTION note_control(p_execution UUID, p_action TEXT, p_actor TEXT, p_reason TEXT, p_detail JSONB)
+RETURNS BIGINT LANGUAGE sql AS $$
+  INSERT INTO workflow_events (execution_id, event, kind, message, actor, detail)
+  VALUES (p_execution, 'control', p_action, p_reason, p_actor, p_detail) RETURNING id
+$$;
+
+-- Makes the runnable steps of a running execution due; answers those to push now.
+CREATE FUNCTION wake_execution(p_execution UUID, OUT ready_steps UUID[], OUT ready_attempts INTEGER[])
+LANGUAGE plpgsql AS $$
+BEGIN
+  WITH woken AS (
+    UPDATE workflow_steps s
+       SET next_run_at = coalesce(s.next_run_at, now()), dispatch_count = 0,
+           dispatch_after = CASE WHEN s.next_run_at > now() THEN s.next_run_at ELSE now() + interval '10 seconds' END
+     WHERE s.execution_id = p_execution AND s.status = 'pending' AND s.needs_left = 0
+    RETURNING s.id, s.attempt, s.next_run_at)
+  SELECT array_agg(w.id), array_agg(w.attempt) INTO ready_steps, ready_attempts FROM woken w WHERE w.next_run_at <= now();
+END $$;
+
+-- Counts anew what each pending step waits for, and the unfinished leaves.
+CREATE FUNCTION recount_execution(p_execution UUID) RETURNS VOID LANGUAGE plpgsql AS $$
+DECLARE
+  goes_on BOOLEAN := (SELECT e.continue_on_error FROM workflow_executions e WHERE e.id = p_execution);
+BEGIN
+  WITH unfinished AS (
+    SELECT s.successors FROM workflow_steps s
+     WHERE s.execution_id = p_execution AND (s.status IN ('pending', 'running') OR s.status = 'failed' AND NOT goes_on)
+  ), waits AS (
+    SELECT u.step_index, count(*) AS needs FROM unfinished f, unnest(f.successors) u(step_index) GROUP BY 1
+  ), leaves AS (
+    UPDATE workflow_executions e
+       SET leaves_left = (SELECT count(*) FROM unfinished f WHERE f.successors = '{}') WHERE e.id = p_execution)
+  UPDATE workflow_steps s
+     SET needs_left = coalesce(c.needs, 0), dispatch_after = NULL, next_run_at = CASE WHEN c.needs IS NULL THEN s.next_run_at END
+    FROM workflow_steps w LEFT JOIN waits c ON c.step_index = w.step_index
+   WHERE w.execution_id = p_execution AND w.status = 'pending' AND s.id = w.id AND s.needs_left <> coalesce(c.needs, 0);
+END $$;
+
+-- running -> paused. What runs may end; nothing is claimed.
+CREATE FUNCTION pause_execution(p_execution UUID, p_actor TEXT, p_reason TEXT, OUT done BOOLEAN, OUT execution_status TEXT)
+LANGUAGE plpgsql AS $$
+BEGIN
+  SELECT e.status INTO execution_status FROM workflow_executions e WHERE e.id = p_execution FOR NO KEY UPDATE;
+  done := coalesce(execution_status = 'running', false);
+  IF NOT done THEN RETURN; END IF;
+  UPDATE workflow_executions e SET status = 'paused', paused_at = now(), updated_at = now() WHERE e.id = p_execution;
+  UPDATE workflow_steps s SET dispatch_after = NULL
+   WHERE s.execution_id = p_execution AND s.status = 'pending' AND s.dispatch_after IS NOT NULL;
+  PERFORM note_control(p_execution, 'pause', p_actor, p_reason, '{"from": "running"}');
+  execution_status := 'paused';
+END $$;
+
+-- paused -> running, or completed if the last step has ended meanwhile. The time of the pause does not count against timeoutMs.
+CREATE FUNCTION resume_execution(p_execution UUID, p_actor TEXT, p_reason TEXT, OUT done BOOLEAN, OUT execution_status TEXT,
+                                 OUT ready_steps UUID[], OUT ready_attempts INTEGER[])
+LANGUAGE plpgsql AS $$
+DECLARE
+  leaves INTEGER;
+BEGIN
+  SELECT e.status, e.leaves_left INTO execution_status, leaves
+    FROM workflow_executions e WHERE e.id = p_execution FOR NO KEY UPDATE;
+  done := coalesce(execution_status = 'paused', false);
+  IF NOT done THEN RETURN; END IF;
+  UPDATE workflow_executions e
+     SET status = 'running', paused_at = NULL, updated_at = now(), deadline_at = e.deadline_at + (now() - e.paused_at)
+   WHERE e.id = p_execution;
+  PERFORM note_control(p_execution, 'resume', p_actor, p_reason, '{"from": "paused"}');
+  execution_status := 'running';
+  IF leaves = 0 THEN
+    PERFORM finish_execution(p_execution, 'completed', NULL);
+    execution_status := 'completed';
+    RETURN;
+  END IF;
+  SELECT w.ready_steps, w.ready_attempts INTO ready_steps, ready_attempts FROM wake_execution(p_execution) w;
+END $$;
+
+-- running | paused -> cancelled. Workers are told of their running steps by their leases.
+CREATE FUNCTION cancel_execution(p_execution UUID, p_actor TEXT, p_reason TEXT, OUT done BOOLEAN, OUT execution_status TEXT)
+LANGUAGE plpgsql AS $$
+BEGIN
+  SELECT e.status INTO execution_status FROM workflow_executions e WHERE e.id = p_execution FOR NO KEY UPDATE;
+  done := coalesce(execution_status IN ('running', 'paused'), false);
+  IF NOT done THEN RETURN; END IF;
+  PERFORM note_control(p_execution, 'cancel', p_actor, p_reason, jsonb_build_object('from', execution_status));
+  PERFORM finish_execution(p_execution, 'cancelled', coalesce(p_reason, 'cancelled by ' || p_actor));
+  execution_status := 'cancelled';
+END $$;
+
+-- completed | failed | cancelled -> running, with some steps to run again; in a paused execution they wait for its resumption, in
+-- a running one only the overrides of pending steps change. p_overrides: {step_index: override}. p_expected: the status
+-- that the caller saw; another one, or one of the steps running, and nothing is done. Results that are replaced are kept.
+CREATE FUNCTION rerun_steps(p_execution UUID, p_action TEXT, p_steps INTEGER[], p_overrides JSONB, p_expected TEXT,
+                            p_actor TEXT, p_reason TEXT, OUT done BOOLEAN, OUT execution_status TEXT, OUT ready_steps UUID[],
+                            OUT ready_attempts INTEGER[])
+LANGUAGE plpgsql AS $$
+DECLARE
+  before  workflow_executions;
+  control BIGINT;
+  gone    TEXT[];
+BEGIN
+  SELECT e.* INTO before FROM workflow_executions e WHERE e.id = p_execution FOR NO KEY UPDATE;
+  execution_status := before.status;
+  done := coalesce(before.status = p_expected, false);
+  IF NOT done THEN RETURN; END IF;
+  PERFORM FROM workflow_steps s WHERE s.execution_id = p_execution AND s.step_index = ANY (p_steps)
+    ORDER BY s.step_index FOR NO KEY UPDATE;
+  done := NOT EXISTS (SELECT FROM workflow_steps s WHERE s.execution_id = p_execution AND s.step_index = ANY (p_steps)
+                         AND (s.status = 'running' OR before.status = 'running' AND s.status <> 'pending'));
+  IF NOT done THEN RETURN; END IF;
+
+  control := note_control(p_execution, p_action, p_actor, p_reason, jsonb_strip_nulls(jsonb_build_object(
+    'from', before.status, 'error', before.error, 'completed_at', before.completed_at, 'steps', to_jsonb(p_steps),
+    'overrides', nullif(p_overrides, '{}'))));
+  INSERT INTO workflow_step_results (execution_id, step_id, step_index, status, attempt, input, output, error, error_kind,
+                                     started_at, completed_at, duration_ms, retry_count, control)
+  SELECT s.execution_id, s.id, s.step_index, s.status, s.attempt, s.input, s.output, s.error, s.error_kind, s.started_at,
+         s.completed_at, s.duration_ms, s.retry_count, control
+    FROM workflow_steps s WHERE s.execution_id = p_execution AND s.step_index = ANY (p_steps) AND s.status <> 'pending'
+   ORDER BY s.step_index;
+  gone := ARRAY(SELECT s.assign FROM workflow_steps s WHERE s.execution_id = p_execution AND s.step_index = ANY (p_steps)
+                   AND s.status = 'completed' AND s.assign IS NOT NULL);
+  UPDATE workflow_steps s
+     SET status = 'pending', output = NULL, error = NULL, error_kind = NULL, started_at = NULL, completed_at = NULL,
+         duration_ms = NULL, reused_from = NULL, override = NULL, next_run_at = NULL, updated_at = now(),
+         retry_count = s.retry_count + (s.attempt > 0)::integer, lost_before = s.lost_count,
+         retries_before = s.retry_count + (s.attempt > 0)::integer - s.lost_count
+   WHERE s.execution_id = p_execution AND s.step_index = ANY (p_steps) AND s.status <> 'pending';
+  UPDATE workflow_steps s SET override = o.value, updated_at = now()
+    FROM jsonb_each(p_overrides) o WHERE s.execution_id = p_execution AND s.step_index = o.key::integer;
+  IF before.status = 'running' THEN RETURN; END IF;
+
+  PERFORM recount_execution(p_execution);
+  UPDATE workflow_executions e
+     SET status = CASE WHEN before.status = 'paused' THEN 'paused' ELSE 'running' END, completed_at = NULL, error = NULL,
+         output = NULL, updated_at = now(),
+         context = CASE WHEN e.context ? 'variables'
+                        THEN jsonb_set(e.context, '{variables}', (e.context -> 'variables') - gone) ELSE e.context END,
+         deadline_at = CASE WHEN before.status = 'paused' THEN e.deadline_at ELSE (
+           SELECT now() + (d.definition -> 'config' ->> 'timeoutMs')::integer * interval '1 millisecond'
+             FROM workflow_definitions d WHERE d.hash = e.definition_hash) END
+   WHERE e.id = p_execution
+  RETURNING e.status INTO execution_status;
+  IF execution_status = 'paused' THEN RETURN; END IF;
+  IF (SELECT e.leaves_left = 0 FROM workflow_executions e WHERE e.id = p_execution) THEN
+    PERFORM finish_execution(p_execution, 'completed', NULL);
+    execution_status := 'completed';
+    RETURN;
+  END IF;
+  SELECT w.ready_steps, w.ready_attempts INTO ready_steps, ready_attempts FROM wake_execution(p_execution) w;
+END $$;
+
+-- - -> running: a new execution beside p_source, which stays as it is. p_reused: [{index, source, output}], the steps whose
+-- results are taken over from steps of p_source (an output that is given replaces theirs). p_request: as of submit_executions.
+CREATE FUNCTION fork_execution(p_source UUID, p_action TEXT, p_hash TEXT, p_workflow UUID, p_request JSONB, p_reused JSONB,
+                               p_actor TEXT, p_reason TEXT, OUT done BOOLEAN, OUT execution_status TEXT, OUT execution_id UUID,
+                               OUT ready_steps UUID[], OUT ready_attempts INTEGER[])
+LANGUAGE plpgsql AS $$
+BEGIN
+  SELECT s.execution_id, s.created INTO execution_id, done
+    FROM submit_executions(p_hash, jsonb_build_array(p_request), p_workflow) s;
+  execution_status := 'running';
+  IF NOT done THEN RETURN; END IF;
+  PERFORM FROM workflow_executions e WHERE e.id = fork_execution.execution_id FOR NO KEY UPDATE;
+  UPDATE workflow_executions e SET forked_from = p_source WHERE e.id = fork_execution.execution_id;
+  UPDATE workflow_steps n
+     SET status = o.status, output = coalesce(r -> 'output', o.output), input = o.input, started_at = o.started_at,
+         completed_at = o.completed_at, duration_ms = o.duration_ms, reused_from = o.id, next_run_at = NULL, dispatch_after = NULL
+    FROM jsonb_array_elements(p_reused) r JOIN workflow_steps o ON o.id = (r ->> 'source')::uuid AND o.execution_id = p_source
+   WHERE n.execution_id = fork_execution.execution_id AND n.step_index = (r ->> 'index')::integer
+     AND o.status IN ('completed', 'skipped');
+  PERFORM note_control(p_source, p_action, p_actor, p_reason, jsonb_build_object('to', fork_execution.execution_id));
+  PERFORM note_control(fork_execution.execution_id, p_action, p_actor, p_reason, jsonb_build_object('of', p_source));
+  PERFORM recount_execution(fork_execution.execution_id);
+  IF (SELECT e.leaves_left = 0 FROM workflow_executions e WHERE e.id = fork_execution.execution_id) THEN
+    PERFORM finish_execution(fork_execution.execution_id, 'completed', NULL);
+    execution_status := 'completed';
+    RETURN;
+  END IF;
+  SELECT w.ready_steps, w.ready_attempts INTO ready_steps, ready_attempts FROM wake_execution(fork_execution.execution_id) w;
+END $$;
+
+-- Calls may be made again; answers how many waiting steps that makes due, none if nothing was held.
+CREATE FUNCTION release_hold(p_kind TEXT, p_name TEXT, OUT done BOOLEAN, OUT made_due BIGINT) LANGUAGE plpgsql AS $$
+BEGIN
+  DELETE FROM holds h WHERE h.kind = p_kind AND h.name = p_name;
+  done := FOUND;
+  WITH due AS (
+    UPDATE workflow_steps s SET dispatch_after = now(), dispatch_count = 0
+     WHERE s.dispatch_after > now() AND s.next_run_at <= now() AND done AND CASE p_kind
+             WHEN 'tool' THEN s.tool = p_name
+             WHEN 'server' THEN split_part(s.tool, '.', 1) = p_name
+             ELSE p_name = (SELECT d.definition ->> 'name' FROM workflow_executions e
+                              JOIN workflow_definitions d ON d.hash = e.definition_hash WHERE e.id = s.execution_id) END
+    RETURNING 1)
+  SELECT count(*) INTO made_due FROM due;
 END $$;
 
 -- ------------------------------------------------------------------------------------------------ recovery

@@ -10,8 +10,6 @@ import json
 import sys
 from typing import Any
 
-DELAY = float(sys.argv[1]) if len(sys.argv) > 1 else 0.0
-
 
 def answer(message: dict[str, Any]) -> dict[str, Any]:
     """What a server of 2026-07-28 with one tool says."""
@@ -34,6 +32,7 @@ class Connection(asyncio.Protocol):
     """Just enough HTTP/1.1: read a request by its length, write the answer, keep the connection."""
 
     transport: asyncio.Transport
+    seconds = 0.0  # before a tool answers
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -53,7 +52,7 @@ class Connection(asyncio.Protocol):
         result = {"resultType": "complete", **answer(message)}
         body = json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}).encode()
         head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
-        delay = DELAY if message["method"] == "tools/call" else 0
+        delay = self.seconds if message["method"] == "tools/call" else 0
         asyncio.get_running_loop().call_later(delay, self.transport.write, head + body)
 
 
@@ -64,4 +63,6 @@ async def serve() -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        Connection.seconds = float(sys.argv[1])
     asyncio.run(serve())

@@ -52,6 +52,7 @@ GRANT SELECT ON ALL TABLES IN SCHEMA public TO afu9_reader;
 REVOKE SELECT ON api_keys FROM afu9_reader;
 REVOKE INSERT, UPDATE, DELETE ON afu9_migrations FROM afu9_app;    -- the owner's
 REVOKE UPDATE, DELETE ON workflow_events FROM afu9_app;            -- append-only; leaves with its execution
+REVOKE UPDATE, DELETE ON workflow_step_results FROM afu9_app;      -- append-only, likewise
 REVOKE UPDATE, DELETE ON audit_log FROM afu9_app;                  -- append-only
 REVOKE UPDATE, DELETE ON workflow_definitions FROM afu9_app;       -- immutable: its hash is its name
 

@@ -44,6 +44,7 @@ class Attempt:
     outcome: Outcome
     output: str = ""
     held_until: float = math.inf  # on this process's clock, how long it is tried while PostgreSQL is away
+    pause: str | None = None  # why the execution is to be paused before this is recorded
 
     @property
     def patience(self) -> float:
@@ -213,7 +214,8 @@ class Recorder:
 def _completion(attempt: Attempt, hand_over: bool) -> Completion:
     if isinstance(attempt.outcome, Skipped):
         return Completion(attempt.claim, None, None, hand_over, attempt.held_until)
-    return Completion(attempt.claim, attempt.output, encode_json(attempt.params), hand_over, attempt.held_until)
+    params = None if attempt.params is None else encode_json(attempt.params)
+    return Completion(attempt.claim, attempt.output, params, hand_over, attempt.held_until)
 
 
 def _execution_of(sent: _Sent) -> UUID:

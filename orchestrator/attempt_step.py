@@ -10,10 +10,12 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from orchestrator.advance import Attempt
+from orchestrator.definition import RESULT
 from orchestrator.outcome import Cancelled, Failed, Skipped, Succeeded
 from orchestrator.plan import PlannedStep
 from orchestrator.settle import settle
-from orchestrator.substitute import EvaluationError
+from orchestrator.substitute import EvaluationError, with_references
+from persistence.json_value import encode_json
 from persistence.transitions import Claim
 
 
@@ -47,13 +49,19 @@ class ToolCaller(Protocol):
 def attempt_step(
     claim: Claim, step: PlannedStep, tools: ToolCaller, cancelled: threading.Event, held_until: float = math.inf
 ) -> Attempt:
-    """Runs the attempt, whose result is worth recording until then (on the monotonic clock). The idempotency key is the
+    """Runs the attempt, whose result is worth recording until then (on the monotonic clock). What a person wants of it goes
+    before what the definition says. The idempotency key is the
     same for every attempt of the step: a server may use it to tell a repetition from a second wish."""
     key = f"{claim.execution_id}:{step.name}"
+    wanted = claim.override or {}
+    if wanted.get("skip"):
+        return Attempt(claim, step, None, Skipped(), held_until=held_until)
+    if "output" in wanted:
+        return Attempt(claim, step, None, Succeeded(wanted["output"]), encode_json(wanted["output"]), held_until)
     try:
-        if step.condition is not None and not step.condition.holds(claim.scope):
+        if "input" not in wanted and step.condition is not None and not step.condition.holds(claim.scope):
             return Attempt(claim, step, None, Skipped(), held_until=held_until)
-        params = step.params.render(claim.scope)
+        params = with_references(wanted["input"]) if "input" in wanted else step.params.render(claim.scope)
     except EvaluationError as error:
         return Attempt(claim, step, None, Failed("invalid_params", str(error), "definite"), held_until=held_until)
     if step.idempotency_argument is not None:
@@ -68,13 +76,33 @@ def attempt_step(
         meta={"traceparent": traceparent(claim.execution_id)},
         cancelled=cancelled,
     )
+    pause = None
+    if isinstance(outcome, Succeeded) and (step.fail_when is not None or step.pause_when is not None):
+        outcome, pause = _looked_at(outcome, step, claim.scope)
     settled, text = settle(
         outcome,
         step,
         may_repeat=lambda: tools.may_repeat(step.server, step.tool_name, step.idempotent),
         max_output_bytes=tools.max_output_bytes,
     )
-    return Attempt(claim, step, shown, settled, text, held_until)
+    return Attempt(claim, step, shown, settled, text, held_until, pause)
+
+
+def _looked_at(
+    succeeded: Succeeded, step: PlannedStep, scope: Mapping[str, Any]
+) -> tuple[Succeeded | Failed, str | None]:
+    """What failWhen and pauseWhen say of a result: it is a failure, or a reason to pause."""
+    seen = {**scope, RESULT: succeeded.output}
+    if step.assign is not None:
+        seen[step.assign] = succeeded.output
+    try:
+        if step.fail_when is not None and step.fail_when.holds(seen):
+            return Failed("fail_when", f"failWhen holds: {step.fail_when.text}", output=succeeded.output), None
+        if step.pause_when is not None and step.pause_when.holds(seen):
+            return succeeded, f"pauseWhen holds: {step.pause_when.text}"
+    except EvaluationError as error:
+        return Failed("fail_when", str(error), output=succeeded.output), None
+    return succeeded, None
 
 
 def traceparent(execution_id: UUID) -> str:

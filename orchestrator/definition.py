@@ -16,6 +16,8 @@ MAX_STEPS = 10_000
 MAX_NAME = 255
 MAX_MS = 2_147_483_647  # what the INTEGER columns for milliseconds hold: a little under 25 days
 
+RESULT = "result"  # what pauseWhen and failWhen call the step's own output
+
 NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
 TOOL_PATTERN = r"^[a-z][a-z0-9_-]*\.[A-Za-z][A-Za-z0-9_.\-/]*$"
 
@@ -104,6 +106,13 @@ class Step(_Strict):
     assign: Maybe[Name] = Field(default=None, description="Variable that holds the step's output for later steps")
     if_: Maybe[ConditionText] = Field(default=None, alias="if", description="The step is skipped unless this holds")
     condition: Maybe[ConditionText] = Field(default=None, description="The same as `if`; a step has one of the two")
+    pause_when: Maybe[ConditionText] = Field(
+        default=None,
+        description="After the step, if this holds, the execution is paused; `result` is the step's output",
+    )
+    fail_when: Maybe[ConditionText] = Field(
+        default=None, description="If this holds, the step has failed; `result` is the step's output"
+    )
     retry: Maybe[Retry] = Field(default=None, description="Without it, the workflow's config.maxRetries applies")
     timeout_ms: Maybe[StepTimeout] = Field(default=None, description="Milliseconds one attempt may take")
     title: Maybe[str] = Field(

@@ -17,7 +17,7 @@ from typing import Any, Literal, overload
 from pydantic import ValidationError
 
 from orchestrator.conditions import Condition, compile_condition
-from orchestrator.definition import Config, Retry, Step, Workflow
+from orchestrator.definition import RESULT, Config, Retry, Step, Workflow
 from orchestrator.explain import explain
 from orchestrator.substitute import Template, compile_template
 from persistence.errors import InvalidDefinition
@@ -34,7 +34,8 @@ class PlannedStep:
     needs: how many predecessors must finish first. variable_steps: the earlier steps whose output its params or condition
     read. context_keys: the other top-level names they read, `input` among them. max_retries: attempts after the first.
     timeout_ms: milliseconds for one attempt. idempotent: None if the definition does not say. retry_on: kinds of definite
-    failure that are worth another attempt.
+    failure that are worth another attempt. pause_when, fail_when: asked of the step's own output, as `result` or by its
+    variable.
     """
 
     index: int
@@ -45,6 +46,8 @@ class PlannedStep:
     assign: str | None
     params: Template
     condition: Condition | None
+    pause_when: Condition | None
+    fail_when: Condition | None
     successors: tuple[int, ...]
     needs: int
     variable_steps: tuple[int, ...]
@@ -87,8 +90,12 @@ class PlannedSteps(Sequence[PlannedStep]):
         step = self._steps[index]
         assigned = self._assigned
         params = compile_template(step.params)
-        condition = None if step.when is None else compile_condition(step.when)
+        condition = _compiled(step.when)
+        pause_when, fail_when = _compiled(step.pause_when), _compiled(step.fail_when)
         roots = params.roots if condition is None else params.roots | condition.roots
+        for after in (pause_when, fail_when):
+            if after is not None:
+                roots |= after.roots - {RESULT, step.assign}
         earlier = {root for root in roots if assigned.get(root, index) < index}
         return PlannedStep(
             index=index,
@@ -99,6 +106,8 @@ class PlannedSteps(Sequence[PlannedStep]):
             assign=step.assign,
             params=params,
             condition=condition,
+            pause_when=pause_when,
+            fail_when=fail_when,
             successors=() if index == len(self) - 1 else (index + 1,),
             needs=min(index, 1),
             variable_steps=tuple(sorted([assigned[root] for root in earlier])),
@@ -112,6 +121,10 @@ class PlannedSteps(Sequence[PlannedStep]):
             on_large_output=step.on_large_output,
             idempotency_argument=step.idempotency_argument,
         )
+
+
+def _compiled(text: str | None) -> Condition | None:
+    return None if text is None else compile_condition(text)
 
 
 @dataclass(frozen=True, slots=True)

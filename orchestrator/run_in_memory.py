@@ -54,6 +54,7 @@ class _InMemoryRun:
         self._timeout_ms = plan(workflow).timeout_ms
         self._context = context
         self._tools = tools
+        self._pause: str | None = None
         self._results = {step.index: StepResult(step.name, "pending") for step in self._steps}
 
     def run(self) -> InMemoryResult:
@@ -67,6 +68,8 @@ class _InMemoryRun:
             result = self._results[step.index] = self._run_step(step)
             if result.status == "failed" and not self._continue:
                 return self._end("failed", f"step {step.name}: {result.error}")
+            if self._pause is not None:
+                return self._end("paused", self._pause)
             for index in step.successors:
                 needs[index] -= 1
                 if needs[index] == 0:
@@ -87,6 +90,7 @@ class _InMemoryRun:
                 retries,
             )
             attempt = attempt_step(claim, step, self._tools, threading.Event())
+            self._pause = attempt.pause
             match attempt.outcome:
                 case Succeeded(output=output):
                     return StepResult(step.name, "completed", output, None, _since(started), retries)

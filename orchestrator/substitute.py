@@ -1,8 +1,9 @@
 """Puts values into params: `${path}` and `${expression}` inside any text of a JSON value.
 
 A text that is exactly one `${…}` becomes the value itself, with its JSON type. Inside a longer text, texts stand as
-they are and everything else as compact JSON. `$${` stands for a literal `${`; a dollar sign before a value is written
-`${'$'}${price}`. Keys of objects are never touched. Nothing is substituted twice: what a value holds is data.
+they are and everything else as compact JSON. {"$secret": NAME}, where it is written in the definition, becomes a
+SecretReference; what looks like one in a value is data. `$${` stands for a literal `${`; a dollar sign before a value is
+written `${'$'}${price}`. Keys of objects are never touched. Nothing is substituted twice: what a value holds is data.
 """
 
 from __future__ import annotations
@@ -17,11 +18,25 @@ from orchestrator.paths import EvaluationError, PathNotFound, parse_path, resolv
 from orchestrator.text_cache import cached_by_text
 from orchestrator.tokens import LITERAL_HINT, Malformed, Placeholder, split_text
 
-__all__ = ["EvaluationError", "ExpressionError", "PathNotFound", "Template", "compile_template", "compile_text"]
+__all__ = [
+    "EvaluationError",
+    "ExpressionError",
+    "PathNotFound",
+    "SecretReference",
+    "Template",
+    "compile_template",
+    "compile_text",
+    "with_references",
+]
 
 MAX_TEXT = 16 * 1024 * 1024  # characters
+SECRET = "$secret"  # noqa: S105  # a key
 Scope = Mapping[str, Any]
 _NOTHING: frozenset[str] = frozenset()
+
+
+class SecretReference(dict[str, str]):
+    """{"$secret": NAME} as whoever wrote the definition wrote it. Prevents: a tool's answer or an input that names one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +65,8 @@ def compile_template(value: Any) -> Template:
     if isinstance(value, str):
         return compile_text(value)
     if isinstance(value, Mapping):
+        if _names_a_secret(value):
+            return Template(_NOTHING, partial(_literal, SecretReference(value)))
         members = [(key, compile_template(member)) for key, member in value.items() if not _is_literal(member)]
         return _join([made for _, made in members], partial(_fill, dict, value, members))
     if isinstance(value, list):
@@ -82,6 +99,19 @@ def _compile_placeholder(placeholder: Placeholder) -> Template:
         return Template(frozenset({path.root}), partial(resolve, path))
     expression = compile_expression(placeholder.inner, placeholder.start)
     return Template(expression.roots, expression.evaluate, (expression,))
+
+
+def with_references(value: Any) -> Any:
+    """A value that a person wrote to be sent as it is: its references to secrets are ones."""
+    if isinstance(value, Mapping):
+        if _names_a_secret(value):
+            return SecretReference(value)
+        return {key: with_references(member) for key, member in value.items()}
+    return [with_references(item) for item in value] if isinstance(value, list) else value
+
+
+def _names_a_secret(value: Mapping[str, Any]) -> bool:
+    return len(value) == 1 and isinstance(name := value.get(SECRET), str) and "${" not in name
 
 
 def _is_literal(value: Any) -> bool:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from orchestrator.check_tools import ToolSchemas, tool_findings
 from orchestrator.conditions import compile_condition
-from orchestrator.definition import MAX_STEPS, TOOL_PATTERN, Workflow
+from orchestrator.definition import MAX_STEPS, RESULT, TOOL_PATTERN, Workflow
 from orchestrator.describe import shown
 from orchestrator.explain import explain, suggest
 from orchestrator.plain import MAX_IMPURITIES, Finding, Location, find_impurities, pointer_to
@@ -157,7 +157,8 @@ class _MeaningCheck:
     def _condition(self, index: int, step: Mapping[str, Any]) -> Iterator[Finding]:
         if "if" in step and "condition" in step:
             yield Finding(("steps", index, "condition"), "`condition` is the same as `if`, a step has one of the two")
-        for key in ("if", "condition"):
+        own = {RESULT, step.get("assign")}
+        for key in ("if", "condition", "pauseWhen", "failWhen"):
             text = step.get(key)
             if not isinstance(text, str) or not text:
                 continue
@@ -168,7 +169,7 @@ class _MeaningCheck:
             except Malformed as error:
                 yield _malformed(location, error)
             else:
-                yield from self._roots(index, location, condition.roots)
+                yield from self._roots(index, location, condition.roots - (own if key.endswith("When") else set()))
 
     def _roots(self, index: int, location: Location, roots: Collection[str]) -> Iterator[Finding]:
         for root in sorted(roots):

@@ -6,6 +6,7 @@ Afu9Error
 ├── NotFound               an id or a name that names nothing                    exit 3
 ├── NotAllowed             a key that is missing, wrong, or of a lesser role      exit 5
 ├── Disabled               a workflow that an operator has switched off          exit 1
+├── Refused                a control that does not fit how things stand          exit 4
 ├── Unreachable            PostgreSQL, Redis or a server does not answer         exit 6
 │   └── TooSlow            a statement took longer than it may
 └── SchemaMismatch         the database is older or newer than this code         exit 1
@@ -63,6 +64,18 @@ class NotFound(Afu9Error):
 
 class Disabled(Afu9Error):
     """A workflow that an operator has switched off."""
+
+
+class Refused(Afu9Error):
+    """A control that does not fit how an execution stands: nothing was changed. `status` is the execution's, `allowed` the
+    actions that it takes now."""
+
+    exit_code = 4
+
+    def __init__(self, message: str, status: str = "", allowed: Sequence[str] = ()):
+        self.status = status
+        self.allowed = tuple(allowed)
+        super().__init__(message)
 
 
 class NotAllowed(Afu9Error):

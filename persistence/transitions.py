@@ -40,7 +40,8 @@ class ReadyStep:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A step taken. `scope` holds the values its templates name; `retries_so_far` counts the tool's failures."""
+    """A step taken. `scope` holds the values its templates name; `retries_so_far` counts the tool's failures; `override` is
+    what a person wants of this attempt: {"input": params}, {"output": value} or {"skip": true}."""
 
     step_id: UUID
     attempt: int
@@ -49,6 +50,7 @@ class Claim:
     definition_hash: str
     scope: dict[str, Any]
     retries_so_far: int
+    override: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +227,7 @@ def _completed(completion: Completion, row: DictRow | None) -> Transition:
             row["definition_hash"],
             row["scope"],
             row["retries_so_far"],
+            row["override"],
         )
     status = "skipped" if completion.output is None else "completed"
     ready = ready_steps(row)

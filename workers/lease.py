@@ -22,6 +22,8 @@ from persistence.statements import statement
 
 log = logging.getLogger(__name__)
 
+LOOK = 1.0  # seconds between two looks for steps that are to be stopped
+
 
 class Lease:
     """`start()` writes the row at once, so that no step can be claimed without it, and then keeps it alive."""
@@ -77,9 +79,12 @@ class Lease:
                 self._connection.close()
 
     def _keep(self) -> None:
-        while not self._stopping.wait(self._seconds):
+        while not self._stopping.wait(min(LOOK, self._seconds)):
             try:
-                self._renew()
+                if self.silent_for() + LOOK / 2 >= self._seconds:
+                    self._renew()
+                else:
+                    self._on_stopped(self._execute("stopped_steps"))
             except Exception as error:  # a thread that ends would cost this worker its steps
                 log.error("lease: not renewed: %s", error)
 

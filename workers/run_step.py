@@ -117,7 +117,19 @@ class StepRunner:
         attempt = attempt_step(claim, planned, self._tools, self.in_flight.cancelled(step), held_until)
         if isinstance(attempt.outcome, Failed):
             raise AttemptFailed(attempt)
+        if attempt.pause is not None:
+            self._pause(attempt)
         return attempt
+
+    def _pause(self, attempt: Attempt) -> None:
+        """Before the step is recorded: should this process die in between, the step is charged, and the execution waits for a
+        person all the same."""
+        parameters = {
+            "execution_id": attempt.claim.execution_id,
+            "actor": f"step {attempt.step.name}",
+            "reason": attempt.pause,
+        }
+        run(self.pool, "pause_execution", parameters, patience=attempt.patience)
 
     def _claimed(self, step: ReadyStep) -> Claim | None:
         with self._away():

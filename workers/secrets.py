@@ -1,7 +1,8 @@
 """Secrets in step parameters: stored and shown as references, resolved just before the call, blotted out of what comes back.
 
-A parameter {"$secret": "NAME"} names a secret; only the worker knows its value. Pure functions: who looks a name up, and
-where results are stored, is the caller's business.
+A parameter {"$secret": "NAME"} of a definition (a SecretReference, orchestrator/substitute.py) names a secret; only
+the worker knows its value. Pure functions: who looks a name up, and where results are stored, is the caller's
+business.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from orchestrator.substitute import SECRET, SecretReference
 from persistence.errors import InvalidInput
 
 BLOT = "[redacted]"
-_REFERENCE = "$secret"
 _VARIABLE = "AFU9_SECRET_"
 _SHORTEST = 4  # a shorter value would blot out ordinary words
 _TELLING_KEY = re.compile(
@@ -37,24 +38,17 @@ def resolve_secrets(arguments: Any, lookup: Callable[[str], str | None]) -> Any:
 
 
 def _resolve(value: Any, lookup: Callable[[str], str | None], missing: list[str]) -> Any:
+    if isinstance(value, SecretReference):
+        name = value[SECRET]
+        found = lookup(name)
+        if found is None:
+            missing.append(name)
+        return found
     if isinstance(value, dict):
-        name = value.get(_REFERENCE)
-        if len(value) == 1 and isinstance(name, str):
-            found = lookup(name)
-            if found is None:
-                missing.append(name)
-            return found
         return {key: _resolve(item, lookup, missing) for key, item in value.items()}
     if isinstance(value, list):
         return [_resolve(item, lookup, missing) for item in value]
     return value
-
-
-def secret_names(arguments: Any) -> set[str]:
-    """The names of all secrets the arguments refer to."""
-    names: list[str] = []
-    _resolve(arguments, lambda _: None, names)
-    return set(names)
 
 
 def redact(value: Any, known_secrets: Iterable[str] = ()) -> Any:
@@ -81,8 +75,8 @@ def _redact(value: Any, known: re.Pattern[str] | None, *, hidden: bool) -> Any:
     if isinstance(value, list | tuple):
         return [_redact(item, known, hidden=hidden) for item in value]
     if isinstance(value, dict):
-        if set(value) == {_REFERENCE} and isinstance(value[_REFERENCE], str):
-            return {_REFERENCE: known.sub(BLOT, value[_REFERENCE])} if known else value
+        if set(value) == {SECRET} and isinstance(value[SECRET], str):
+            return {SECRET: known.sub(BLOT, value[SECRET])} if known else value
         return {
             _redact(k, known, hidden=False): _redact(item, known, hidden=hidden or tells(k))
             for k, item in value.items()

@@ -1,4 +1,4 @@
-SELECT id, step_id, attempt, event, kind, message, actor, started_at, created_at
+SELECT id, step_id, attempt, event, kind, message, actor, started_at, created_at, detail
   FROM workflow_events
  WHERE execution_id = %(execution_id)s
  ORDER BY id

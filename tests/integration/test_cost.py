@@ -48,6 +48,7 @@ BY_HAND_OVER = Cost(
         "workflow_executions": 2,  # whether it runs; what the claim is given of it
         "workflow_steps": 4,  # the two that are written, the successor once more, and the one variable that it names
         "workflow_events": 0,
+        "workflow_step_results": 0,
     },
     redis={},  # hints for live readers go out on their own, twenty times a second at most
 )
@@ -57,7 +58,13 @@ CLAIM = Cost(
     round_trips=1,
     commits=1,
     updated=1,
-    read={"workflow_definitions": 0, "workflow_executions": 2, "workflow_steps": 1, "workflow_events": 0},
+    read={
+        "workflow_definitions": 0,
+        "workflow_executions": 2,
+        "workflow_steps": 1,
+        "workflow_events": 0,
+        "workflow_step_results": 0,
+    },
 )
 
 ACROSS_WORKERS = Cost(
@@ -66,7 +73,13 @@ ACROSS_WORKERS = Cost(
     commits=2,
     updated=3,  # the claim; the step and its successor's counter
     hot=0,
-    read={"workflow_definitions": 0, "workflow_executions": 3, "workflow_steps": 5, "workflow_events": 0},
+    read={
+        "workflow_definitions": 0,
+        "workflow_executions": 3,
+        "workflow_steps": 5,
+        "workflow_events": 0,
+        "workflow_step_results": 0,
+    },
     redis={
         "evalsha": 3,  # the round trips: push, fetch, acknowledgement. What follows happens inside of them
         "hsetnx": 1,  # push: the message, once per attempt

@@ -27,6 +27,7 @@ from tests.workflows import sequence
 ROLES = Path(__file__).parents[2] / "deploy" / "roles.sql"
 ROWS = {"SELECT", "INSERT", "UPDATE", "DELETE"}
 LESS = {
+    "workflow_step_results": {"SELECT", "INSERT"},
     "afu9_migrations": {"SELECT"},
     "workflow_events": {"SELECT", "INSERT"},
     "audit_log": {"SELECT", "INSERT"},

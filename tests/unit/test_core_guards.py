@@ -18,6 +18,7 @@ from orchestrator.attempt_step import attempt_step
 from orchestrator.outcome import Cancelled, Failed, Succeeded
 from orchestrator.plan import PlannedStep, plan
 from orchestrator.run_in_memory import run_in_memory
+from orchestrator.substitute import SecretReference, with_references
 from orchestrator.validate import validate
 from persistence.errors import InvalidInput
 from persistence.transitions import Claim, ReadyStep
@@ -157,12 +158,12 @@ def test_secrets_come_from_variables_and_files(tmp_path: Path) -> None:
     (tmp_path / "..data").mkdir()
     environ = {"AFU9_SECRET_ENV": "from-env", "AFU9_SECRET_": "nameless", "HOME": "/root"}
     secrets = Secrets.from_environment(environ, tmp_path)
-    asked = {"a": {"$secret": "FILE"}, "b": {"$secret": "ENV"}}
+    asked = with_references({"a": {"$secret": "FILE"}, "b": {"$secret": "ENV"}})
     assert secrets.resolve(asked) == {"a": "from-file", "b": "from-env"}
     assert secrets.blot(["x from-file", "/root", "nameless"]) == ["x [redacted]", "/root", "nameless"]
     for unknown in ("", "HOME"):
         with pytest.raises(InvalidInput):
-            secrets.resolve({"$secret": unknown})
+            secrets.resolve(SecretReference({"$secret": unknown}))
 
 
 class Answering(McpClient):
@@ -188,7 +189,7 @@ def test_no_part_of_an_answer_holds_a_known_secret(answer: Succeeded | Failed) -
     client = Answering(answer)
     try:
         tools = Tools(client, Secrets({"S": "t0psecret"}), lambda *_: None, 1000)
-        outcome = tools.call("s", "t", {"value": {"$secret": "S"}})
+        outcome = tools.call("s", "t", {"value": SecretReference({"$secret": "S"})})
     finally:
         client.close()
     assert type(outcome) is type(answer)

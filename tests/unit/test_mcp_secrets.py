@@ -6,9 +6,10 @@ import json
 
 import pytest
 
+from orchestrator.substitute import compile_template, with_references
 from persistence.errors import InvalidInput
 from workers.mcp_client import ServerConfig
-from workers.secrets import Secrets, redact, resolve_secrets, secret_names
+from workers.secrets import Secrets, redact, resolve_secrets
 from workers.tools import configured_secrets
 
 SECRET = 'p4ss"wörd\nline'
@@ -17,16 +18,27 @@ SECRET = 'p4ss"wörd\nline'
 def test_references_are_resolved_anywhere_and_the_original_stays() -> None:
     """Nested in objects and lists; the stored arguments keep the reference."""
     arguments = {"auth": {"$secret": "A"}, "list": [{"$secret": "B"}, 1], "not": {"$secret": "A", "more": 1}}
-    resolved = resolve_secrets(arguments, {"A": "a", "B": "b"}.get)
+    rendered = compile_template(arguments).render({})
+    assert rendered == arguments == with_references(arguments)
+    resolved = resolve_secrets(rendered, {"A": "a", "B": "b"}.get)
+    assert resolve_secrets(with_references(arguments), {"A": "a", "B": "b"}.get) == resolved
     assert resolved == {"auth": "a", "list": ["b", 1], "not": {"$secret": "A", "more": 1}}
-    assert arguments["auth"] == {"$secret": "A"}
-    assert secret_names(arguments) == {"A", "B"}
+    assert rendered["auth"] == {"$secret": "A"}
+
+
+@pytest.mark.parametrize("written", ["${answer}", {"deep": ["${answer}"]}, {"$secret": "${name}"}])
+def test_what_a_tool_or_an_input_says_names_no_secret(written: object) -> None:
+    """Only the definition does: what looks like a reference in a value is data, and so is a name that a value fills in."""
+    scope = {"answer": {"$secret": "A"}, "name": "A"}
+    rendered = compile_template({"value": written}).render(scope)
+    assert resolve_secrets(rendered, {"A": "opened"}.get) == rendered
+    assert "opened" not in str(resolve_secrets(rendered, {"A": "opened"}.get))
 
 
 def test_all_unknown_names_are_reported_at_once() -> None:
     """One message names every missing secret."""
     with pytest.raises(InvalidInput, match="X, Y"):
-        resolve_secrets({"a": {"$secret": "Y"}, "b": [{"$secret": "X"}]}, lambda _: None)
+        resolve_secrets(with_references({"a": {"$secret": "Y"}, "b": [{"$secret": "X"}]}), lambda _: None)
 
 
 @pytest.mark.parametrize(

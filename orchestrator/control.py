@@ -1,0 +1,293 @@
+"""Controls: what an operator does with an execution. Each is one SQL function (schema.sql), one transaction, one event with
+who and why; nothing is erased, and a control that comes too late is refused and changes nothing.
+
+`preview` says what a control would do, by the same judgement.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from uuid import UUID
+
+from jsonschema import Draft202012Validator
+
+from orchestrator.broker import StepBroker
+from orchestrator.definition import Workflow
+from orchestrator.fork import Fork, plan_fork, plan_replay
+from orchestrator.judge_control import (
+    ACTIONS,
+    Effect,
+    Facts,
+    StepFacts,
+    allowed_actions,
+    find_step,
+    judge,
+    refuse_unless_allowed,
+)
+from orchestrator.plan import definition_hash, plan, stored_definition, stored_plan
+from orchestrator.push import push_steps
+from persistence.errors import InvalidInput, NotFound, Refused
+from persistence.ids import time_ordered_uuid
+from persistence.json_value import encode_json
+from persistence.pool import Pool, run
+from persistence.transitions import ready_steps, register_definition
+
+UNSET: Any = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What an operator wants of one execution.
+
+    step: a name or an index; where rerun and fork begin, what retry, skip, set-output, fail and replay are about. input:
+    params instead of those of the definition (retry, rerun, replay), or the new execution's input (fork). output: of
+    set-output. variables: a fork's, instead of what was assigned. workflow: a fork's other definition.
+    """
+
+    action: str
+    actor: str
+    reason: str | None = None
+    step: str | None = None
+    input: Any = UNSET
+    output: Any = UNSET
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    workflow: Workflow | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CalledTool:
+    """A tool that will be called. `changes`: whether it changes things, None if the catalogue does not say. `conditional`:
+    only if the step's condition holds."""
+
+    step: str
+    index: int
+    tool: str
+    changes: bool | None
+    conditional: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a control would do: the steps whose results stay as they are (`reused`), those whose results are replaced, and the
+    calls."""
+
+    execution_id: UUID
+    action: str
+    status: str
+    allowed: tuple[str, ...]
+    reused: tuple[str, ...]
+    replaced: tuple[str, ...]
+    calls: tuple[CalledTool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A control that was carried out. `execution_id`: the new execution's of fork and replay, else the execution's own."""
+
+    execution_id: UUID
+    action: str
+    status: str
+    allowed: tuple[str, ...]
+
+
+class Controller:
+    """Controls executions of one database. Without a broker nothing is pushed: the dispatcher finds the steps."""
+
+    def __init__(self, pool: Pool, broker: StepBroker | None):
+        self._pool = pool
+        self._broker = broker
+
+    def preview(self, execution_id: UUID, wish: Wish) -> Preview:
+        """Raises NotFound, InvalidInput, and Refused with what is allowed."""
+        facts = self._look(execution_id)
+        if wish.action in ("fork", "replay"):
+            fork = self._plan_new(facts, wish)
+            names = [step.name for step in fork.workflow.steps]
+            reused = [names[entry["index"]] for entry in fork.reused]
+            calls = self._calls(fork.workflow.model_dump(by_alias=True, exclude_unset=True), fork.called)
+            return Preview(facts.id, wish.action, facts.status, _allowed(facts), tuple(reused), (), calls)
+        effect = self._judge(facts, wish)
+        replaced = [facts.steps[index].name for index in effect.again if facts.steps[index].status != "pending"]
+        reused = [facts.steps[index].name for index in effect.reused]
+        calls = self._calls(facts.definition, effect.called)
+        return Preview(facts.id, wish.action, facts.status, _allowed(facts), tuple(reused), tuple(replaced), calls)
+
+    def carry_out(self, execution_id: UUID, wish: Wish) -> Done:
+        """Raises what `preview` raises, and Refused if the execution has moved meanwhile."""
+        facts = self._look(execution_id)
+        if wish.action in ("fork", "replay"):
+            return self._start_new(facts, wish)
+        effect = self._judge(facts, wish)
+        parameters: dict[str, Any] = {"execution_id": facts.id, "actor": wish.actor, "reason": wish.reason}
+        match wish.action:
+            case "pause" | "resume" | "cancel":
+                return self._done(facts, wish, run(self._pool, f"{wish.action}_execution", parameters)[0])
+            case "fail":
+                detail = encode_json({"step": wish.step})
+                run(self._pool, "note_control", {**parameters, "action": "fail", "detail": detail})
+                return Done(facts.id, "fail", facts.status, _allowed(facts))
+        parameters |= {
+            "action": wish.action,
+            "steps": list(effect.again),
+            "overrides": encode_json({str(index): value for index, value in effect.overrides.items()}),
+            "expected": facts.status,
+        }
+        return self._done(facts, wish, run(self._pool, "rerun_steps", parameters)[0])
+
+    def hold(self, kind: str, name: str, actor: str, reason: str | None) -> bool:
+        """Stops new calls of a `tool` (server.tool), of a `server`, or of a `workflow`'s executions; false if it was held."""
+        _known_kind(kind)
+        return bool(run(self._pool, "hold_calls", {"kind": kind, "name": name, "actor": actor, "reason": reason}))
+
+    def release(self, kind: str, name: str) -> int:
+        """Lets the calls go on; how many steps were waiting. Raises NotFound if nothing was held."""
+        _known_kind(kind)
+        row = run(self._pool, "release_hold", {"kind": kind, "name": name})[0]
+        if not row["done"]:
+            raise NotFound(f"the {kind} {name} is not held")
+        return int(row["made_due"])
+
+    def _look(self, execution_id: UUID) -> Facts:
+        rows = run(self._pool, "control_view", {"id": execution_id})
+        if not rows:
+            raise NotFound(f"no execution {execution_id}")
+        row = rows[0]
+        steps = [
+            StepFacts(UUID(one.pop("id")), successors=tuple(one.pop("successors")), **one) for one in row.pop("steps")
+        ]
+        definition = json.loads(row.pop("definition") or "{}")
+        return Facts(**row, definition=definition, steps=steps)
+
+    def _judge(self, facts: Facts, wish: Wish) -> Effect:
+        if wish.action not in ACTIONS:
+            raise InvalidInput(f"unknown action {wish.action!r}; there are {', '.join(ACTIONS)}")
+        refuse_unless_allowed(facts, wish.action)
+        if wish.step is None and wish.action in ("rerun", "skip", "set-output", "fail"):
+            raise InvalidInput(f"{wish.action} needs a step")
+        if wish.step is not None and wish.action in ("pause", "resume", "cancel"):
+            raise InvalidInput(f"{wish.action} is for the whole execution, not for a step")
+        step = find_step(facts, wish.step) if wish.step is not None else None
+        return judge(facts, wish.action, step, self._override(wish, step, facts))
+
+    def _override(self, wish: Wish, step: StepFacts | None, facts: Facts) -> dict[str, Any] | None:
+        if (wish.output is not UNSET) != (wish.action == "set-output"):
+            raise InvalidInput("an output is what set-output needs, and nothing else takes")
+        if wish.action == "skip":
+            return {"skip": True}
+        if wish.action == "set-output":
+            self._refuse_misfit(facts, step, wish.output)
+            return {"output": wish.output}
+        if wish.input is UNSET:
+            return None
+        if step is None or not isinstance(wish.input, dict):
+            raise InvalidInput("params are for one step, and an object")
+        return {"input": wish.input}
+
+    def _refuse_misfit(self, facts: Facts, step: StepFacts | None, output: Any) -> None:
+        """An output set by hand must be one that the tool could have given."""
+        if step is None:
+            return
+        server, _, tool = step.tool.partition(".")
+        schemas = [
+            row["output_schema"] for row in run(self._pool, "list_tools", {"server": server}) if row["tool"] == tool
+        ]
+        if not schemas or schemas[0] is None:
+            return
+        for fault in Draft202012Validator(schemas[0]).iter_errors(output):
+            place = fault.json_path
+            raise Refused(
+                f"the output does not fit the outputSchema of {step.tool}: {place}: {fault.message[:300]}",
+                facts.status,
+                allowed_actions(facts.status),
+            )
+
+    def _calls(self, definition: Mapping[str, Any], indexes: Sequence[int]) -> tuple[CalledTool, ...]:
+        known = {
+            f"{row['server']}.{row['tool']}": row["annotations"] or {}
+            for row in run(self._pool, "list_tools", {"server": None})
+        }
+        steps = definition.get("steps", [])
+        return tuple(
+            CalledTool(
+                step=steps[index]["name"],
+                index=index,
+                tool=steps[index]["tool"],
+                changes=_changes(known.get(steps[index]["tool"])),
+                conditional="if" in steps[index] or "condition" in steps[index],
+            )
+            for index in indexes
+        )
+
+    def _plan_new(self, facts: Facts, wish: Wish) -> Fork:
+        refuse_unless_allowed(facts, wish.action)
+        payload = run(self._pool, "execution_payload", {"id": facts.id})[0]
+        if wish.action == "replay":
+            if wish.step is None:
+                raise InvalidInput("replay needs a step")
+            given = None if wish.input is UNSET else wish.input
+            return plan_replay(facts, find_step(facts, wish.step), payload["context"], given)
+        fork = plan_fork(facts, wish.step, payload["context"], wish.variables, wish.workflow)
+        return fork if wish.input is UNSET else replace(fork, input=wish.input)
+
+    def _start_new(self, facts: Facts, wish: Wish) -> Done:
+        fork = self._plan_new(facts, wish)
+        payload = run(self._pool, "execution_payload", {"id": facts.id})[0]
+        digest = definition_hash(fork.workflow)
+        register_definition(self._pool, digest, stored_definition(fork.workflow), stored_plan(plan(fork.workflow)))
+        request = {
+            "id": str(time_ordered_uuid()),
+            "input": payload["input"] if fork.input is None else fork.input,
+            "context": fork.context,
+            "title": payload["title"],
+            "triggered_by": wish.actor,
+            "labels": payload["labels"],
+        }
+        parameters = {
+            "source": facts.id,
+            "action": wish.action,
+            "hash": digest,
+            "workflow_id": facts.workflow_id if digest == facts.definition_hash else None,
+            "request": encode_json(request),
+            "reused": encode_json(list(fork.reused)),
+            "actor": wish.actor,
+            "reason": wish.reason,
+        }
+        row = run(self._pool, "fork_execution", parameters)[0]
+        self._ring(row, row["execution_id"], facts.id)
+        status = row["execution_status"]
+        return Done(row["execution_id"], wish.action, status, tuple(allowed_actions(status)))
+
+    def _done(self, facts: Facts, wish: Wish, row: Mapping[str, Any]) -> Done:
+        status = row["execution_status"]
+        if status is None:
+            raise NotFound(f"no execution {facts.id}")
+        if not row["done"]:
+            allowed = allowed_actions(status)
+            raise Refused(
+                f"execution {facts.id} has moved meanwhile: it is {status} now; nothing was changed", status, allowed
+            )
+        self._ring(row, facts.id)
+        return Done(facts.id, wish.action, status, tuple(allowed_actions(status)))
+
+    def _ring(self, row: Mapping[str, Any], *changed: UUID) -> None:
+        if self._broker is not None:
+            ready = ready_steps(dict(row)) if "ready_steps" in row else ()
+            push_steps(self._broker, ready, changed=changed, force=True)
+
+
+def _allowed(facts: Facts) -> tuple[str, ...]:
+    return tuple(allowed_actions(facts.status, ours=facts.definition_hash is not None))
+
+
+def _known_kind(kind: str) -> None:
+    if kind not in ("workflow", "server", "tool"):
+        raise InvalidInput(f"a hold is on a workflow, a server or a tool, not on a {kind}")
+
+
+def _changes(annotations: Mapping[str, Any] | None) -> bool | None:
+    if annotations is None or not ({"readOnlyHint", "destructiveHint"} & annotations.keys()):
+        return None
+    return not annotations.get("readOnlyHint", False)

@@ -1,0 +1,2 @@
+SELECT done, made_due
+  FROM release_hold(%(kind)s, %(name)s)
