@@ -239,6 +239,19 @@ CREATE TABLE mcp_tools (
   PRIMARY KEY (server, tool)
 );
 
+-- The schemas that tools have had: a row when a tool is first seen, and whenever its hash is another. Append-only, and kept
+-- when a tool is gone: executions are compared by what was in force when their steps ran.
+CREATE TABLE mcp_tool_versions (
+  server         TEXT NOT NULL,
+  tool           TEXT NOT NULL,
+  hash           TEXT NOT NULL,
+  input_schema   JSONB,
+  output_schema  JSONB,
+  annotations    JSONB,
+  seen_at        TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),  -- callers of store_tools wait for each other before
+  PRIMARY KEY (server, tool, seen_at)
+);
+
 -- ------------------------------------------------------------------------------------------------ reading state
 
 -- Whether a tool ('server.tool') may be called again when nobody knows if it ran. Null: the catalogue does not say.
@@ -979,7 +992,8 @@ RETURNS BOOLEAN LANGUAGE sql AS $$
   SELECT s.looked_at = now() FROM mcp_servers s WHERE s.name = p_server
 $$;
 
--- Replaces a server's tools by what it listed now; answers those whose schema or annotations are not what they were.
+-- Replaces a server's tools by what it listed now, adding to their history; answers those whose schema or annotations are
+-- not what they were.
 -- p_tools: [{tool, description, input_schema, output_schema, annotations, repeatable, hash}]
 CREATE FUNCTION store_tools(p_server TEXT, p_era TEXT, p_tools JSONB)
 RETURNS TABLE (tool TEXT, change TEXT) LANGUAGE plpgsql AS $$
@@ -1001,7 +1015,12 @@ BEGIN
        SET description = EXCLUDED.description, input_schema = EXCLUDED.input_schema, output_schema = EXCLUDED.output_schema,
            annotations = EXCLUDED.annotations, repeatable = EXCLUDED.repeatable, hash = EXCLUDED.hash, fetched_at = now(),
            changed_at = CASE WHEN t.hash = EXCLUDED.hash THEN t.changed_at ELSE now() END
-    RETURNING t.tool, t.hash)
+    RETURNING t.tool, t.hash
+  ), kept AS (
+    INSERT INTO mcp_tool_versions (server, tool, hash, input_schema, output_schema, annotations)
+    SELECT p_server, l.tool, l.hash, l.input_schema, l.output_schema, l.annotations FROM listed l
+     WHERE l.hash IS DISTINCT FROM (SELECT v.hash FROM mcp_tool_versions v WHERE v.server = p_server AND v.tool = l.tool
+                                     ORDER BY v.seen_at DESC LIMIT 1))
   SELECT w.tool, CASE WHEN b.tool IS NULL THEN 'added' ELSE 'changed' END
     FROM written w LEFT JOIN before b ON b.tool = w.tool WHERE b.hash IS DISTINCT FROM w.hash
    UNION ALL

@@ -22,6 +22,7 @@ COMMANDS = {
     "validate": ("control_center.validate_file", "Check a definition and name all of its faults."),
     "ls": ("control_center.list_executions", "List recent executions."),
     "show": ("control_center.show_execution", "Show an execution with its steps and attempts."),
+    "diff": ("control_center.diff_executions", "Compare two executions: where they first diverge, and in what."),
     "watch": ("control_center.watch_execution", "Follow an execution until it rests."),
     "logs": ("control_center.watch_execution", "Tell what an execution's steps and attempts did."),
     "tools": ("control_center.list_tools", "List what the MCP servers offer."),

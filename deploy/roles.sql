@@ -55,6 +55,7 @@ REVOKE UPDATE, DELETE ON workflow_events FROM afu9_app;            -- append-onl
 REVOKE UPDATE, DELETE ON workflow_step_results FROM afu9_app;      -- append-only, likewise
 REVOKE UPDATE, DELETE ON audit_log FROM afu9_app;                  -- append-only
 REVOKE UPDATE, DELETE ON workflow_definitions FROM afu9_app;       -- immutable: its hash is its name
+REVOKE UPDATE, DELETE ON mcp_tool_versions FROM afu9_app;          -- append-only
 
 -- Functions run with the caller's rights, so a reader who may call one can still write nothing. The one exception is
 -- afu9_start_workflow: whoever is in afu9_starter may start workflows with it, and nothing else.

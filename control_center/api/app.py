@@ -9,6 +9,7 @@ import anyio.to_thread
 from fastapi import Depends, FastAPI, Request, Response
 
 from control_center.api import (
+    compare_executions,
     health,
     keep_workflows,
     problems,
@@ -74,6 +75,7 @@ def make_app(settings: Settings, trust: Trust) -> FastAPI:
 
     routers = (
         read_executions,
+        compare_executions,
         start_executions,
         keep_workflows,
         read_servers,

@@ -94,6 +94,7 @@ class Client(Connection):
     steps = _returns(follow.steps)
     step = _returns(follow.step)
     events = _returns(follow.events)
+    compare = _returns(follow.compare)
     find = _returns(follow.find)
     wait = _returns(follow.wait)
     result = _returns(follow.result)

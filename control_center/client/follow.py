@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from control_center.client.answers import (
+    Comparison,
     Event,
     EventList,
     ExecutionDetail,
@@ -50,6 +51,13 @@ def step(execution: Id, index: int) -> Flow[StepDetail]:
 def events(execution: Id, *, after: int = 0) -> Flow[list[Event]]:
     """What happened to it beyond what its steps tell; `after`: events with a greater id."""
     return (yield from ask(Call("GET", _path(execution, "events", after=after)), EventList)).events
+
+
+def compare(a: Id | None, b: Id) -> Flow[Comparison]:
+    """B as it differs from A, or with None for A from its previous good run: the newest completed one of the same workflow
+    that was made before it. Raises NotFound."""
+    previous = "true" if a is None else None
+    return ask(Call("GET", path("api", "workflow", "compare", a=a, b=b, previousGood=previous)), Comparison)
 
 
 def find(beginning: str) -> Flow[str]:

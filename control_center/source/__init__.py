@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import UUID
 
 import click
 
 from persistence.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from control_center.show_comparison import ShownComparison
 
 Row = Mapping[str, Any]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -53,6 +56,9 @@ class Source(Protocol):
 
     def whole(self, execution_id: UUID) -> Whole:
         """Everything about one."""
+
+    def compare(self, a: UUID | None, b: UUID) -> ShownComparison:
+        """B as it differs from A, or without an A from its previous good run. Raises NotFound if there is none."""
 
     def progress(self, execution_id: UUID) -> Iterator[Row]:
         """One row per look, for as long as it is asked for: status, steps_total, steps_done, running_name, retries, times."""

@@ -16,8 +16,10 @@ from uuid import UUID
 from control_center.check_wish import check_wish
 from control_center.list_tools import tool_schemas
 from control_center.services import Services, open_services
+from control_center.show_comparison import ShownComparison, show_comparison
 from control_center.source import Row, Source, Whole, Wish
 from orchestrator.broker import StepBroker
+from orchestrator.compare_stored import compare_stored
 from orchestrator.recover import Recovery
 from orchestrator.submit import Request, Submitter
 from persistence.executions import find_execution, get_execution_steps, require_execution
@@ -70,6 +72,9 @@ class DatabaseSource:
             get_execution_steps(self._pool, execution_id),
             run(self._pool, "get_execution_events", {"execution_id": execution_id}),
         )
+
+    def compare(self, a: UUID | None, b: UUID) -> ShownComparison:
+        return show_comparison(compare_stored(self._pool, a, b))
 
     def progress(self, execution_id: UUID) -> Iterator[Row]:
         require_execution(self._pool, execution_id)

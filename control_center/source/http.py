@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from control_center.client import Client, ExecutionDetail, errors
+from control_center.client.decode import camel
+from control_center.progress import iso
 from control_center.read_files import read_bytes
+from control_center.show_comparison import ShownComparison
 from control_center.source import Row, Source, Whole, Wish
 from persistence.errors import Afu9Error, Fault, InvalidDefinition, InvalidInput, NotAllowed, NotFound, Unreachable
 from persistence.executions import id_bounds
@@ -54,6 +58,9 @@ class HttpSource:
             [_row(event) | {"created_at": event.at} for event in events],
         )
 
+    def compare(self, a: UUID | None, b: UUID) -> ShownComparison:
+        return ShownComparison.model_validate_json(json.dumps(_object(self._client.compare(a, b))))
+
     def progress(self, execution_id: UUID) -> Iterator[Row]:
         row: dict[str, Any] = {}
         for seen in self._client.poll(execution_id, hide=PAYLOADS):
@@ -78,6 +85,15 @@ class HttpSource:
 
 def _row(value: Any) -> dict[str, Any]:
     return {one.name: getattr(value, one.name) for one in fields(value)}
+
+
+def _object(value: Any) -> Any:
+    """As the API sent it: its names in camelCase."""
+    if is_dataclass(value):
+        return {camel(one.name): _object(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, datetime):
+        return iso(value)
+    return [_object(one) for one in value] if isinstance(value, list) else value
 
 
 def _progress(seen: ExecutionDetail) -> dict[str, Any]:

@@ -32,6 +32,7 @@ LESS = {
     "workflow_events": {"SELECT", "INSERT"},
     "audit_log": {"SELECT", "INSERT"},
     "workflow_definitions": {"SELECT", "INSERT"},
+    "mcp_tool_versions": {"SELECT", "INSERT"},
 }
 
 
