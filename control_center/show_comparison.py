@@ -186,9 +186,7 @@ def _side(side: Side | None) -> ShownSide | None:
 
 def _deltas(deltas: Sequence[Delta]) -> list[ShownDelta]:
     return [
-        ShownDelta(
-            what=delta.what, changes=[_change(_cut(one, delta.what)) for one in delta.changes], more=delta.more
-        )
+        ShownDelta(what=delta.what, changes=[_change(_cut(one, delta.what)) for one in delta.changes], more=delta.more)
         for delta in deltas
     ]
 

@@ -246,18 +246,26 @@ class _Listing:
 def _given(a: Row, b: Row) -> Iterator[_Compared]:
     if a["definition"] is not None and b["definition"] is not None:
         yield "definition", _frame(a["definition"]), _frame(b["definition"])
-    yield "input", *[{} if one["input"] is None else one["input"] for one in (a, b)]
+    yield "input", _input(a), _input(b)
     yield "context", _context(a), _context(b)
 
 
 def _ended(a: Row, b: Row) -> Iterator[_Compared]:
     yield "status", a["status"], b["status"]
-    yield "error", a["error"], b["error"]
+    yield "error", _error_of_whole(a), _error_of_whole(b)
+
+
+def _error_of_whole(execution: Row) -> dict[str, Any]:
+    return {} if execution["error"] is None else {"message": execution["error"]}
 
 
 def _frame(definition: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in definition.items() if key != "steps" and key not in FOR_PEOPLE}
     return {"config": {}} | kept
+
+
+def _input(execution: Row) -> Any:
+    return {} if execution["input"] is None else execution["input"]
 
 
 def _context(execution: Row) -> dict[str, Any]:

@@ -31,7 +31,9 @@ def _previous_good(pool: Pool, execution: UUID) -> UUID:
         raise _unknown(execution)
     found: UUID | None = rows[0]["previous_id"]
     if found is None:
-        raise NotFound(f"before {execution} no execution of the same workflow has completed: name one to compare it with")
+        raise NotFound(
+            f"before {execution} no execution of the same workflow has completed: name one to compare it with"
+        )
     return found
 
 

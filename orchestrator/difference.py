@@ -7,6 +7,7 @@ fingerprints, not item by item.
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_left
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
@@ -54,9 +55,19 @@ class Differences:
 
 def differences(before: Any, after: Any, limit: int = LIMIT) -> Differences:
     """All places where `after` is not as `before`, of which `limit` are listed."""
+    if _same_text(before, after):
+        return Differences((), 0)
     found = _walk(before, after)
     listed = tuple(islice(found, limit))
     return Differences(listed, sum(1 for _ in found))
+
+
+def _same_text(before: Any, after: Any) -> bool:
+    """The quick way to see that nothing differs; where it sees nothing, fingerprints do."""
+    try:
+        return json.dumps(before) == json.dumps(after)
+    except RecursionError:
+        return False
 
 
 _Place = tuple[str | None, str, Any, Any]  # origin, path, before, after
@@ -98,17 +109,15 @@ def _items(
 ) -> Iterator[Change | _Place]:
     """By index: what was removed by its old one, all else by its new one."""
     kept, moved = _matched(old, new, fingerprint)
-    places: list[tuple[int, int, Change | _Place]] = []
-    for i, j in kept:
-        places.append((j, 1, (f"{origin}/{i}", f"{path}/{j}", old[i], new[j])))
-    for i, j in moved:
-        places.append((j, 1, Change("moved", f"{path}/{j}", f"{origin}/{i}", old[i], new[j])))
-    for i in set(range(len(old))) - {i for i, _ in kept + moved}:
-        places.append((i, 0, (f"{origin}/{i}", f"{origin}/{i}", old[i], ABSENT)))
-    for j in set(range(len(new))) - {j for _, j in kept + moved}:
-        places.append((j, 1, (None, f"{path}/{j}", ABSENT, new[j])))
-    places.sort(key=lambda place: place[:2])
-    return (place for _, _, place in places)
+    gone = set(range(len(old))) - {i for i, _ in kept + moved}
+    come = set(range(len(new))) - {j for _, j in kept + moved}
+    places: list[tuple[int, int, Change | _Place]] = [
+        *((i, 0, (f"{origin}/{i}", f"{origin}/{i}", old[i], ABSENT)) for i in gone),
+        *((j, 1, (None, f"{path}/{j}", ABSENT, new[j])) for j in come),
+        *((j, 1, (f"{origin}/{i}", f"{path}/{j}", old[i], new[j])) for i, j in kept),
+        *((j, 1, Change("moved", f"{path}/{j}", f"{origin}/{i}", old[i], new[j])) for i, j in moved),
+    ]
+    return (place for _, _, place in sorted(places, key=lambda place: place[:2]))
 
 
 _Pairs = list[tuple[int, int]]
@@ -190,7 +199,7 @@ class Fingerprints:
         self._known: dict[int, bytes] = {}
 
     def __call__(self, value: Any) -> bytes:
-        if not isinstance(value, dict | list):
+        if type(value) is not dict and type(value) is not list:
             return _of_scalar(value)
         if id(value) not in self._known:
             self._learn(value)
@@ -201,7 +210,7 @@ class Fingerprints:
         while left:
             item = left[-1]
             members = item.values() if isinstance(item, dict) else item
-            unknown = [one for one in members if isinstance(one, dict | list) and id(one) not in self._known]
+            unknown = [one for one in members if type(one) in (dict, list) and id(one) not in self._known]
             if unknown:
                 left += unknown
             else:
@@ -211,22 +220,22 @@ class Fingerprints:
         if isinstance(item, dict):
             parts = [part for key in sorted(item) for part in (_of_scalar(key), self(item[key]))]
         else:
-            parts = [self(one) for one in item]
-        kind = b"{" if isinstance(item, dict) else b"["
-        return kind + _hash(b"".join(b"%d:%b" % (len(part), part) for part in parts))
+            parts = list(map(self, item))
+        lengths = repr(list(map(len, parts))).encode()
+        return (b"{" if isinstance(item, dict) else b"[") + _hash(b"".join([lengths, *parts]))
 
 
 def _of_scalar(value: Any) -> bytes:
-    match value:
-        case None:
-            return b"n"
-        case bool():
-            return b"t" if value else b"f"
-        case str():
-            data = value.encode("utf-8", "surrogatepass")
-            return b'"' + data if len(data) <= SHORT else b"'" + _hash(data)
-        case float() if not value.is_integer():
-            return repr(value).encode()
+    kind = type(value)
+    if kind is str:
+        data: bytes = value.encode("utf-8", "surrogatepass")
+        return b'"' + data if len(data) <= SHORT else b"'" + _hash(data)
+    if value is None:
+        return b"n"
+    if kind is bool:
+        return b"t" if value else b"f"
+    if kind is float and not value.is_integer():
+        return repr(value).encode()
     return b"#%x" % int(value)
 
 

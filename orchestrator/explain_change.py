@@ -33,7 +33,8 @@ def explain_divergence(first: Divergence | None) -> str:
         case "extra":
             return f"First divergence: only B has a step {step}."
         case "order":
-            return f"First divergence: step {step} is at another place, {first.change.origin} in A and {first.change.path} in B."
+            places = f"{first.change.origin} in A and {first.change.path} in B"
+            return f"First divergence: step {step} is at another place, {places}."
     before = f"at step {step}, {PLACES[first.what]}" if step else _of_whole(first.what)
     return f"First divergence {before}: {explain_change(first.change)}."
 

@@ -21,7 +21,8 @@ def compare_executions(
     b: UUID,
     a: UUID | None = None,
     previous_good: Annotated[
-        bool, Query(alias="previousGood", description="Instead of `a`: the newest completed run of its workflow before b")
+        bool,
+        Query(alias="previousGood", description="Instead of `a`: the newest completed run of its workflow before b"),
     ] = False,
 ) -> ShownComparison:
     """B as it differs from A: where the two executions first diverge, and in what each step differs."""

@@ -20,6 +20,7 @@ from orchestrator.validate import validate
 from persistence.executions import update_execution_status
 from persistence.pool import Pool, run
 from persistence.settings import Settings
+from persistence.transitions import ReadyStep
 from tests.integration.test_transitions import WORKER, finish, reap, renew, silence, take
 from tests.workflows import FunctionTools, echo
 from workers.engine import WorkflowEngine
@@ -88,7 +89,9 @@ class World:
     )
     issue: dict[str, Any] = field(default_factory=lambda: copy.deepcopy(ISSUE))
     schema: dict[str, Any] = field(default_factory=lambda: copy.deepcopy(SCHEMA))
-    closing: list[Any] = field(default_factory=lambda: [{"done": True}])  # what the tool `close` answers, the last for ever
+    closing: list[Any] = field(
+        default_factory=lambda: [{"done": True}]
+    )  # what the tool `close` answers, the last for ever
 
     def step(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = next(one for one in self.flow["steps"] if one["name"] == name)
@@ -132,7 +135,7 @@ def issue(**change: Any) -> Seed:
     return lambda world: world.issue.update(change)
 
 
-def step(name: str, **change: Any) -> Seed:
+def step(name: str, /, **change: Any) -> Seed:
     return lambda world: world.step(name).update(change)
 
 
@@ -177,7 +180,7 @@ PAIRS: dict[str, tuple[Seed, Expected]] = {
         schema(input_schema={"type": "object", "properties": {"title": {"type": "integer"}}}),
         ("tool_schema", "close", "/inputSchema/properties/title/type"),
     ),
-    "an output schema more": (schema(output_schema={"type": "array"}), ("tool_schema", "close", "/outputSchema/type")),
+    "another output schema": (schema(output_schema={"type": "array"}), ("tool_schema", "close", "/outputSchema/type")),
     "other annotations": (
         schema(annotations={"readOnlyHint": True}),
         ("tool_schema", "close", "/annotations/readOnlyHint"),
@@ -206,7 +209,10 @@ PAIRS: dict[str, tuple[Seed, Expected]] = {
         ("output", "fetch", "/many/79999/text"),
     ),
 }
-BOTH: dict[str, Seed] = {"deep inside": issue(deep=nested(1)), "in megabytes": lambda w: w.issue.update(many=many(80_000))}
+BOTH: dict[str, Seed] = {
+    "deep inside": issue(deep=nested(1)),
+    "in megabytes": lambda w: w.issue.update(many=many(80_000)),
+}
 
 
 def compared(pool: Pool, a: UUID, b: UUID) -> tuple[Expected | None, Comparison]:
@@ -254,7 +260,10 @@ def test_two_runs_of_the_same_do_not_diverge(pool: Pool, settings: Settings) -> 
 
 @pytest.mark.parametrize(
     ("other", "path"),
-    [(Failed("tool_error", "another", "definite"), "/message"), (Failed("http_error", no().message, "definite"), "/kind")],
+    [
+        (Failed("tool_error", "another", "definite"), "/message"),
+        (Failed("http_error", no().message, "definite"), "/kind"),
+    ],
     ids=["message", "kind"],
 )
 def test_another_error(other: Failed, path: str, pool: Pool, settings: Settings) -> None:
@@ -279,7 +288,7 @@ def by_hand(pool: Pool, *, lose: bool = False, steps: int = 4) -> UUID:
             reap(pool)
             renew(pool, WORKER)
             row = run(pool, "get_execution_steps", {"execution_id": submitted.execution_id})[0]
-            claim = take(pool, type(ready[0])(row["id"], row["attempt"]))
+            claim = take(pool, ReadyStep(row["id"], row["attempt"]))
         ready = finish(pool, claim).ready
     return submitted.execution_id
 

@@ -14,10 +14,17 @@ from orchestrator.difference import Change, differences, staying
 
 WORDS = st.sampled_from(["", "a", "b", "~", "/", "~1", "é", "id", "0"])
 SCALARS = st.one_of(
-    st.none(), st.booleans(), st.integers(-2, 2), st.sampled_from([0.5, -1.5, 2**53, 2**53 + 1]), WORDS, st.text(max_size=40)
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 2),
+    st.sampled_from([0.5, -1.5, 2**53, 2**53 + 1]),
+    WORDS,
+    st.text(max_size=40),
 )
 VALUES = st.recursive(
-    SCALARS, lambda inner: st.one_of(st.lists(inner, max_size=6), st.dictionaries(WORDS, inner, max_size=4)), max_leaves=30
+    SCALARS,
+    lambda inner: st.one_of(st.lists(inner, max_size=6), st.dictionaries(WORDS, inner, max_size=4)),
+    max_leaves=30,
 )
 THOROUGHLY = settings(max_examples=500, deadline=None, database=None)
 
