@@ -1,0 +1,1 @@
+SELECT leave_job(%(id)s::uuid, %(completed)s)
