@@ -1,4 +1,4 @@
-"""The loops that make every promise independent of messages: dispatch what is due, reap what is lost.
+"""The loops that make every promise independent of messages: dispatch what is due, reap what is lost, and work off jobs.
 
 Any number of processes may run them at once: rows are taken with SKIP LOCKED, and what two of them do twice is refused.
 """
@@ -14,6 +14,7 @@ import redis
 
 from orchestrator.broker import StepBroker
 from orchestrator.push import QUEUES, push_steps
+from orchestrator.work_off_jobs import work_off
 from persistence.errors import Afu9Error, Unreachable
 from persistence.pool import Pool, run
 from persistence.settings import Settings
@@ -90,7 +91,7 @@ def _tidy(pool: Pool, broker: StepBroker) -> None:
 
 
 class Recovery:
-    """Both loops as threads. `start()`, then `stop()`."""
+    """The loops as threads. `start()`, then `stop()`."""
 
     def __init__(self, pool: Pool, broker: StepBroker, settings: Settings):
         self._stopping = threading.Event()
@@ -98,6 +99,7 @@ class Recovery:
         self._threads = [
             self._loop("dispatcher", lambda: dispatch(pool, broker, settings.dispatch_seconds)),
             self._loop("reaper", lambda: self._reap(pool, broker, settings)),
+            self._loop("jobs", lambda: work_off(pool, broker, settings.lease_seconds)),
         ]
 
     def start(self) -> None:

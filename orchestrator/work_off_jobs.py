@@ -1,0 +1,59 @@
+"""Works off controls of many executions, a page at a time. Any number of orchestrators may do it at once.
+
+Invariant: an execution's control and the job's progress are one transaction (control_for_job in schema.sql), so that a job whose
+orchestrator died goes on behind the last execution that was acted on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from psycopg.rows import DictRow
+
+from orchestrator.broker import StepBroker
+from orchestrator.push import push_steps
+from persistence.json_value import encode_json
+from persistence.pool import Pool, run
+from persistence.transitions import ready_steps
+
+PAGE = 100  # executions between two looks at what else there is to do
+IDLE = 1.0  # seconds
+SELECTION = ("status", "statuses", "workflow_ids", "triggered_by", "labels", "since", "until")
+
+
+def work_off(pool: Pool, broker: StepBroker, lease_seconds: float) -> float:
+    """A page of the job that waits longest; seconds until it is worth looking again."""
+    jobs = run(pool, "claim_job", {"lease": lease_seconds})
+    if not jobs:
+        return IDLE
+    (job,) = jobs
+    rows = run(pool, "select_executions", _page(job), prepare=False)
+    for row in rows:
+        parameters = {"job": job["id"], "execution_id": row["id"], "created_at": row["created_at"]}
+        told = run(pool, "control_for_job", {**parameters, "lease": lease_seconds})[0]
+        if not told["recorded"]:
+            return 0.0
+        if told["done"]:
+            push_steps(broker, ready_steps(told), changed=[row["id"]], force=True)
+    run(pool, "leave_job", {"id": job["id"], "completed": len(rows) < PAGE})
+    return 0.0
+
+
+def _page(job: DictRow) -> dict[str, Any]:
+    return {
+        **selection(job["ids"], job["filter"] or {}),
+        "at": job["cursor_at"],
+        "id": job["cursor_id"],
+        "limit": PAGE,
+    }
+
+
+def selection(ids: list[UUID] | None, chosen: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of select_executions.sql. `chosen`: by the names of SELECTION, as JSON."""
+    found: dict[str, Any] = {"ids": ids, **{name: chosen.get(name) for name in SELECTION}}
+    if found["workflow_ids"] is not None:
+        found["workflow_ids"] = [UUID(one) for one in found["workflow_ids"]]
+    if found["labels"] is not None:
+        found["labels"] = encode_json(found["labels"])
+    return found
