@@ -133,7 +133,7 @@ def in_ms(moment: datetime) -> datetime:
 
 
 def result_object(execution: Row, steps: Sequence[Row]) -> dict[str, Any]:
-    """The whole result: {executionId, status, input, output, error, steps: [...]}, durations in ms."""
+    """The whole result: {executionId, status, input, output, error, forkedFrom, steps: [...]}, durations in ms."""
     return {
         "executionId": str(execution["id"]),
         "status": execution["status"],
@@ -142,12 +142,13 @@ def result_object(execution: Row, steps: Sequence[Row]) -> dict[str, Any]:
         "error": execution["error"],
         "startedAt": iso(execution["started_at"]),
         "completedAt": iso(execution["completed_at"]),
+        "forkedFrom": text(execution["forked_from"]),
         "steps": step_objects(steps),
     }
 
 
 def step_objects(steps: Sequence[Row]) -> list[dict[str, Any]]:
-    """Steps with the original's keys."""
+    """Steps with the original's keys, and ours after them."""
     return [
         {
             "id": str(step["id"]),
@@ -163,8 +164,34 @@ def step_objects(steps: Sequence[Row]) -> list[dict[str, Any]]:
             "error": step["error"],
             "errorKind": step["error_kind"],
             "retryCount": step["retry_count"],
+            "override": redact(step["override"]),
+            "reusedFrom": text(step["reused_from"]),
         }
         for step in steps
+    ]
+
+
+def result_objects(results: Sequence[Row]) -> list[dict[str, Any]]:
+    """Results that were replaced, oldest first."""
+    return [
+        {
+            "id": one["id"],
+            "stepId": str(one["step_id"]),
+            "index": one["step_index"],
+            "status": one["status"],
+            "attempt": one["attempt"],
+            "input": one["input"],
+            "output": redact(one["output"]),
+            "error": one["error"],
+            "errorKind": one["error_kind"],
+            "startedAt": iso(one["started_at"]),
+            "completedAt": iso(one["completed_at"]),
+            "durationMs": one["duration_ms"],
+            "retryCount": one["retry_count"],
+            "control": one["control"],
+            "replacedAt": iso(one["replaced_at"]) or "",
+        }
+        for one in results
     ]
 
 
@@ -177,11 +204,18 @@ def event_objects(events: Sequence[Row]) -> list[dict[str, Any]]:
             "event": event["event"],
             "kind": event["kind"],
             "message": event["message"],
+            "actor": event["actor"],
+            "detail": redact(event["detail"]),
             "startedAt": iso(event["started_at"]),
             "at": iso(event["created_at"]),
         }
         for event in events
     ]
+
+
+def text(value: object) -> str | None:
+    """An id, where there is one."""
+    return None if value is None else str(value)
 
 
 def iso(moment: datetime | None) -> str | None:

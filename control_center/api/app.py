@@ -10,7 +10,10 @@ from fastapi import Depends, FastAPI, Request, Response
 
 from control_center.api import (
     compare_executions,
+    control_executions,
+    control_many,
     health,
+    hold_calls,
     keep_workflows,
     problems,
     read_executions,
@@ -26,6 +29,7 @@ from control_center.api.live import events, socket
 from control_center.api.live.hub import Hub
 from control_center.keys import Trust
 from orchestrator.broker import StepBroker
+from orchestrator.control import Controller
 from orchestrator.submit import Submitter
 from persistence.pool import open_pool
 from persistence.settings import Settings
@@ -47,6 +51,7 @@ def make_app(settings: Settings, trust: Trust) -> FastAPI:
         app.state.read_pool = read_pool
         app.state.broker = broker
         app.state.submitter = Submitter(pool, broker)
+        app.state.controller = Controller(pool, broker)
         app.state.hub = Hub(read_pool, settings.redis_url, broker.hints_channel)
         try:
             async with app.state.hub.running():
@@ -78,6 +83,9 @@ def make_app(settings: Settings, trust: Trust) -> FastAPI:
         compare_executions,
         start_executions,
         keep_workflows,
+        control_executions,
+        control_many,
+        hold_calls,
         read_servers,
         sign_in,
         reference,

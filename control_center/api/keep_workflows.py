@@ -13,7 +13,8 @@ from control_center.api import shapes
 from control_center.api.audit import audit
 from control_center.api.auth import Principal, needs
 from control_center.api.problems import Problem, documented
-from control_center.api.start_executions import ANSWERS, Key, Starter, find_workflow, start_execution
+from control_center.api.start_executions import ANSWERS, Key, Starter, start_execution
+from control_center.find_workflow import find_workflow
 from control_center.list_tools import tool_schemas
 from control_center.progress import iso
 from orchestrator.plan import definition_hash

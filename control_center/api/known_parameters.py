@@ -14,7 +14,7 @@ def refuse_unknown_parameters(connection: HTTPConnection) -> None:
     if not connection.scope["query_string"] or connection.scope["type"] != "http":
         return
     paths: dict[str, dict[str, Any]] = connection.app.openapi()["paths"]
-    operation = paths.get(connection.scope["route"].path, {}).get(connection.scope["method"].lower())
+    operation = paths.get(connection.scope["route"].path_format, {}).get(connection.scope["method"].lower())
     if operation is None:
         return
     known = {one["name"] for one in operation.get("parameters", ()) if one["in"] == "query"}

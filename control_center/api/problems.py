@@ -13,7 +13,16 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from persistence.errors import Afu9Error, Disabled, InvalidDefinition, InvalidInput, NotFound, TooSlow, Unreachable
+from persistence.errors import (
+    Afu9Error,
+    Disabled,
+    InvalidDefinition,
+    InvalidInput,
+    NotFound,
+    Refused,
+    TooSlow,
+    Unreachable,
+)
 
 TYPE = "https://afu9.dev/problems/"
 PROBLEMS: dict[str, tuple[int, str]] = {
@@ -28,6 +37,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "method-not-allowed": (405, "The address does not take this method"),
     "request-timeout": (408, "The request did not arrive in time"),
     "workflow-disabled": (409, "The workflow is disabled"),
+    "action-refused": (409, "The execution does not take this as it stands"),
     "body-too-large": (413, "The body is too large"),
     "unsupported-media-type": (415, "The body must be application/json"),
     "invalid-request": (422, "The request has faults"),
@@ -85,6 +95,9 @@ def problem_of(error: Exception) -> Problem:
             return Problem("invalid-definition", f"{len(faults)} faults, each with its place", errors=listed)
         case InvalidInput():
             return Problem("invalid-request", str(error))
+        case Refused(status=status, allowed=allowed):
+            facts = {"executionStatus": status, "allowedActions": list(allowed)}
+            return Problem("action-refused", str(error), **facts)
         case Disabled():
             return Problem("workflow-disabled", str(error))
         case NotFound():
@@ -187,6 +200,12 @@ SCHEMA: dict[str, Any] = {
                 "required": ["pointer", "detail"],
                 "properties": {"pointer": {"type": "string"}, "detail": {"type": "string"}},
             },
+        },
+        "executionStatus": {"type": "string", "description": "Of action-refused: how the execution stands"},
+        "allowedActions": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "Of action-refused: what the execution takes instead",
         },
     },
 }

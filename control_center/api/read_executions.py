@@ -26,19 +26,24 @@ STATUSES = ("pending", "running", "completed", "failed", "cancelled", "paused")
 TEXT_WINDOW = timedelta(days=2)  # a text is looked for in this time, unless `since` says otherwise
 
 
-class Filters(BaseModel):
-    """The query of a listing."""
+class Selection(BaseModel):
+    """What executions have in common."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
 
-    limit: int = Field(50, ge=1, le=500)
-    cursor: str | None = Field(None, max_length=500)
     status: str | None = Field(None, description="One or more of the statuses, with commas", max_length=100)
     workflow: str | None = Field(None, description="A registered workflow's name", max_length=255)
     triggered_by: str | None = Field(None, max_length=255)
     since: AwareDatetime | None = Field(None, description="Created then or later")
     until: AwareDatetime | None = Field(None, description="Created before")
     label: list[str] = Field(default_factory=list, max_length=20, description="NAME:VALUE; all of them must be there")
+
+
+class Filters(Selection):
+    """The query of a listing."""
+
+    limit: int = Field(50, ge=1, le=500)
+    cursor: str | None = Field(None, max_length=500)
     q: str | None = Field(
         None,
         min_length=2,
@@ -67,6 +72,17 @@ def list_executions(request: Request, response: Response, filters: Annotated[Fil
 
 
 def _parameters(pool: Pool, filters: Filters) -> dict[str, Any]:
+    found = selected(pool, filters)
+    if found["labels"] is not None:
+        found["labels"] = encode_json(found["labels"])
+    escaped = (filters.q or "").replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    if filters.q is not None and filters.since is None:
+        found["since"] = datetime.now(UTC) - TEXT_WINDOW
+    return {**found, "text": f"%{escaped}%" if filters.q is not None else None, "at": None, "id": None}
+
+
+def selected(pool: Pool, filters: Selection) -> dict[str, Any]:
+    """The parameters of the queries that select executions; a workflow's name as the ids of its versions. Raises Problem."""
     statuses = [status for status in (filters.status or "").split(",") if status]
     if unknown := [status for status in statuses if status not in STATUSES]:
         raise Problem(
@@ -87,19 +103,14 @@ def _parameters(pool: Pool, filters: Filters) -> dict[str, Any]:
     ids = None
     if filters.workflow is not None:
         ids = [row["id"] for row in run(pool, "workflow_ids", {"name": filters.workflow})]
-    since = filters.since or (datetime.now(UTC) - TEXT_WINDOW if filters.q is not None else None)
-    escaped = (filters.q or "").replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return {
         "status": statuses[0] if len(statuses) == 1 else None,
         "statuses": statuses if len(statuses) > 1 else None,
         "workflow_ids": ids,
         "triggered_by": filters.triggered_by,
-        "labels": encode_json(labels) if labels else None,
-        "since": since,
+        "labels": labels or None,
+        "since": filters.since,
         "until": filters.until,
-        "text": f"%{escaped}%" if filters.q is not None else None,
-        "at": None,
-        "id": None,
     }
 
 
@@ -176,3 +187,11 @@ def get_events(
     rows = run(pool, "get_execution_events", {"execution_id": execution_id})
     events = [shapes.event_shape(row) for row in rows if row["id"] > after]
     return shapes.EventList(events=events, total=len(events))
+
+
+@router.get("/execution/{execution_id}/results", responses=documented("not-found", "invalid-request"))
+def get_results(request: Request, execution_id: UUID) -> shapes.ResultList:
+    """Results that a person had replaced, oldest first. Nothing is erased."""
+    pool: Pool = request.app.state.read_pool
+    require_execution(pool, execution_id)
+    return shapes.result_list(run(pool, "step_results", {"execution_id": execution_id}))

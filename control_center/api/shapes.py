@@ -12,7 +12,8 @@ from psycopg.rows import DictRow
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from control_center.progress import iso, step_objects
+from control_center.progress import iso, result_objects, step_objects, text
+from orchestrator.judge_control import allowed_actions
 from workers.secrets import redact
 
 Json = dict[str, Any]
@@ -88,7 +89,7 @@ class DryRun(_Shape):
 
 
 class ExecutionRow(_Shape):
-    """An execution in a listing: no payloads, its error cut to 200 characters."""
+    """An execution in a listing: no payloads, its error cut to 200 characters. `allowedActions`: by its status alone."""
 
     id: str
     workflow_id: str | None
@@ -102,6 +103,7 @@ class ExecutionRow(_Shape):
     workflow: str | None
     title: str | None
     labels: dict[str, Any]
+    allowed_actions: list[str]
 
 
 class ExecutionList(_Shape):
@@ -114,6 +116,8 @@ class ExecutionList(_Shape):
 
 
 class Execution(_Shape):
+    """`forkedFrom`: the execution that a fork or a replay was made of. `allowedActions`: the controls it takes now."""
+
     id: str
     workflow_id: str | None
     status: str
@@ -131,9 +135,14 @@ class Execution(_Shape):
     title: str | None
     labels: dict[str, Any]
     definition_hash: str | None
+    forked_from: str | None
+    allowed_actions: list[str]
 
 
 class Step(_Shape):
+    """`override`: what a person wants of its next attempt, {input}, {output} or {skip}. `reusedFrom`: the step of another
+    execution whose result this is."""
+
     id: str
     name: str
     index: int
@@ -150,6 +159,8 @@ class Step(_Shape):
     attempt: int
     next_run_at: str | None
     claimed_at: str | None
+    override: Any
+    reused_from: str | None
 
 
 class Metadata(_Shape):
@@ -181,11 +192,37 @@ class Event(_Shape):
     actor: str | None
     started_at: str | None
     at: str
+    detail: Any
 
 
 class StepDetail(_Shape):
     step: Step
     attempts: list[Event]
+
+
+class StepResult(_Shape):
+    """A result that a person had replaced. `control`: the id of the event that says who and why."""
+
+    id: int
+    step_id: str
+    index: int
+    status: str
+    attempt: int
+    input: Any
+    output: Any
+    error: str | None
+    error_kind: str | None
+    started_at: str | None
+    completed_at: str | None
+    duration_ms: int | None
+    retry_count: int | None
+    control: int
+    replaced_at: str
+
+
+class ResultList(_Shape):
+    results: list[StepResult]
+    total: int
 
 
 class EventList(_Shape):
@@ -196,7 +233,7 @@ class EventList(_Shape):
 def execution_row(row: DictRow) -> ExecutionRow:
     return ExecutionRow(
         id=str(row["id"]),
-        workflow_id=_text(row["workflow_id"]),
+        workflow_id=text(row["workflow_id"]),
         status=row["status"],
         started_at=iso(row["started_at"]),
         completed_at=iso(row["completed_at"]),
@@ -207,6 +244,7 @@ def execution_row(row: DictRow) -> ExecutionRow:
         workflow=row["workflow_name"],
         title=row["title"],
         labels=row["labels"],
+        allowed_actions=allowed_actions(row["status"]),
     )
 
 
@@ -215,7 +253,7 @@ def execution_detail(row: DictRow, steps: Sequence[DictRow], hidden: frozenset[s
     return ExecutionDetail(
         execution=Execution(
             id=str(row["id"]),
-            workflow_id=_text(row["workflow_id"]),
+            workflow_id=text(row["workflow_id"]),
             status=row["status"],
             input=None if "input" in hidden else redact(row["input"]),
             output=None if "output" in hidden else redact(row["output"]),
@@ -231,6 +269,8 @@ def execution_detail(row: DictRow, steps: Sequence[DictRow], hidden: frozenset[s
             title=row["title"],
             labels=row["labels"],
             definition_hash=row["definition_hash"],
+            forked_from=text(row["forked_from"]),
+            allowed_actions=allowed_actions(row["status"], ours=row["definition_hash"] is not None),
         ),
         steps=[step_shape(step, hidden) for step in steps],
         metadata=Metadata(
@@ -245,7 +285,7 @@ def execution_detail(row: DictRow, steps: Sequence[DictRow], hidden: frozenset[s
 def step_shape(step: DictRow, hidden: frozenset[str] = frozenset()) -> Step:
     (shown,) = step_objects([step])
     for key in hidden & {"input", "output"}:
-        shown[key] = None
+        shown[key] = shown["override"] = None
     due, claimed = iso(step["next_run_at"]), iso(step["claimed_at"])
     return Step(**shown, attempt=step["attempt"], next_run_at=due, claimed_at=claimed)
 
@@ -253,7 +293,7 @@ def step_shape(step: DictRow, hidden: frozenset[str] = frozenset()) -> Step:
 def event_shape(event: DictRow) -> Event:
     return Event(
         id=event["id"],
-        step_id=_text(event["step_id"]),
+        step_id=text(event["step_id"]),
         attempt=event["attempt"],
         event=event["event"],
         kind=event["kind"],
@@ -261,8 +301,9 @@ def event_shape(event: DictRow) -> Event:
         actor=event["actor"],
         started_at=iso(event["started_at"]),
         at=iso(event["created_at"]) or "",
+        detail=redact(event["detail"]),
     )
 
 
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+def result_list(rows: Sequence[DictRow]) -> ResultList:
+    return ResultList(results=[StepResult(**shown) for shown in result_objects(rows)], total=len(rows))

@@ -19,12 +19,13 @@ from control_center.api import shapes
 from control_center.api.audit import audit
 from control_center.api.auth import ANONYMOUS, Principal, needs
 from control_center.api.problems import Problem, documented
+from control_center.find_workflow import find_workflow
 from control_center.list_tools import tool_schemas
 from orchestrator import submit
 from orchestrator.definition import Workflow
 from orchestrator.plan import definition_hash
 from orchestrator.validate import validate
-from persistence.errors import Disabled, NotFound
+from persistence.errors import Disabled
 from persistence.pool import Pool, run
 from persistence.transitions import Submitted
 
@@ -108,14 +109,6 @@ def start_executions(request: Request, batch: shapes.Batch, principal: Starter) 
     workflow_id, submitted = _submit(request, target, wanted, principal)
     accepted = [_accepted(one, workflow_id) for one in submitted]
     return shapes.AcceptedBatch(executions=accepted, total=len(accepted))
-
-
-def find_workflow(pool: Pool, name: str, version: int | None = None) -> Mapping[str, Any]:
-    """The newest version's row, or the given one's. Raises NotFound."""
-    rows = run(pool, "newest_workflow", {"name": name, "version": version})
-    if not rows:
-        raise NotFound(f"no workflow is named {name}" + (f", version {version}" if version else ""))
-    return rows[0]
 
 
 def _variables(context: Mapping[str, Any]) -> Mapping[str, Any]:

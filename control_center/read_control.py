@@ -1,0 +1,81 @@
+"""What somebody asks of an execution, as the controller takes it: the same over HTTP and from the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from control_center.find_workflow import find_workflow
+from control_center.list_tools import tool_schemas
+from orchestrator.control import UNSET, Wish
+from orchestrator.definition import Workflow
+from orchestrator.validate import validate
+from persistence.errors import Disabled, InvalidInput, NotFound
+from persistence.pool import Pool, run
+
+DECISIONS: Mapping[str, str] = {"retry": "retry", "done": "set-output", "skip": "skip", "fail": "fail"}
+"""What a person may say of a step whose outcome nobody knows, and the control that it is."""
+
+TAKEN_BY: Mapping[str, frozenset[str]] = {
+    "input": frozenset({"retry", "rerun", "fork", "replay"}),
+    "output": frozenset({"set-output"}),
+    "variables": frozenset({"fork"}),
+    "workflow": frozenset({"fork"}),
+    "definition": frozenset({"fork"}),
+}
+"""What a control beside these must not come with: a wish that is not heard is worse than one that is refused."""
+
+
+def read_control(pool: Pool, execution_id: UUID, action: str, given: Mapping[str, Any], actor: str) -> Wish:
+    """`given`: what was said, of reason, step, input, output, variables, workflow (a name), definition, decision. Raises
+    InvalidInput, InvalidDefinition, NotFound and Disabled."""
+    said = {name: value for name, value in given.items() if value is not None or name == "output"}
+    action = _decided(action, said)
+    for name, takers in TAKEN_BY.items():
+        if name in said and action not in takers:
+            raise InvalidInput(f"`{name}` is for {', '.join(sorted(takers))}, not for {action}")
+    return Wish(
+        action=action,
+        actor=actor,
+        reason=said.get("reason"),
+        step=said.get("step"),
+        input=said.get("input", UNSET),
+        output=said.get("output", UNSET),
+        variables=said.get("variables", {}),
+        workflow=_workflow(pool, execution_id, said),
+    )
+
+
+def _decided(action: str, said: dict[str, Any]) -> str:
+    decision = said.pop("decision", None)
+    if action != "decide":
+        if decision is not None:
+            raise InvalidInput(f"`decision` is for decide, not for {action}")
+        return action
+    if decision not in DECISIONS:
+        raise InvalidInput(f"decide needs a decision: {', '.join(DECISIONS)}")
+    if "step" not in said:
+        raise InvalidInput("decide needs a step")
+    if decision == "done" and "output" not in said:
+        raise InvalidInput("`done` needs an output: what the tool answered, or null")
+    return DECISIONS[decision]
+
+
+def _workflow(pool: Pool, execution_id: UUID, said: Mapping[str, Any]) -> Workflow | None:
+    if "workflow" in said and "definition" in said:
+        raise InvalidInput("give `workflow` (a name) or `definition`, and not both")
+    if "workflow" in said:
+        row = find_workflow(pool, said["workflow"])
+        if not row["enabled"]:
+            raise Disabled(f"{said['workflow']} is disabled: nothing was started")
+        return Workflow.model_validate(json.loads(row["definition"]))
+    if "definition" not in said:
+        return None
+    rows = run(pool, "execution_payload", {"id": execution_id})
+    if not rows:
+        raise NotFound(f"no execution {execution_id}")
+    context = rows[0]["context"] or {}
+    keys = {"input", *context, *(context.get("variables") or {}), *said.get("variables", {})}
+    return validate(said["definition"], context_keys=keys, tools=tool_schemas(pool))
