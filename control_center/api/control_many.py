@@ -100,7 +100,9 @@ def control_executions(request: Request, response: Response, bulk: Bulk, princip
     }
     job = _shape(run(pool, "create_job", parameters)[0])
     said = {"action": bulk.action, "reason": bulk.reason, "total": job.total}
-    audit(pool, principal, "executions.bulk", job.id, said | ({"ids": len(bulk.ids)} if bulk.ids else {"filter": chosen}))
+    audit(
+        pool, principal, "executions.bulk", job.id, said | ({"ids": len(bulk.ids)} if bulk.ids else {"filter": chosen})
+    )
     response.headers["Location"] = f"/api/workflow/jobs/{job.id}"
     return job
 

@@ -77,6 +77,7 @@ class ExecutionRow:
     workflow: str | None
     title: str | None
     labels: dict[str, Any]
+    allowed_actions: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,8 @@ class ExecutionPage:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """`status`: pending, running, paused, completed, failed or cancelled."""
+    """`status`: pending, running, paused, completed, failed or cancelled. `forked_from`: the execution that a fork or a replay
+    was made of. `allowed_actions`: the controls it takes now."""
 
     id: str
     workflow_id: str | None
@@ -106,6 +108,8 @@ class Execution:
     title: str | None
     labels: dict[str, Any]
     definition_hash: str | None
+    forked_from: str | None = None
+    allowed_actions: list[str] = field(default_factory=list)
 
     @property
     def ended(self) -> bool:
@@ -114,7 +118,8 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`claimed_at`: when its newest attempt began; `started_at`: when its first did."""
+    """`claimed_at`: when its newest attempt began; `started_at`: when its first did. `override`: what a person wants of its next
+    attempt. `reused_from`: the step of another execution whose result this is."""
 
     id: str
     name: str
@@ -132,6 +137,8 @@ class Step:
     attempt: int
     next_run_at: datetime | None
     claimed_at: datetime | None = None
+    override: Any = None
+    reused_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +169,119 @@ class Event:
     actor: str | None
     started_at: datetime | None
     at: datetime
+    detail: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """A result that a person had replaced. `control`: the id of the event that says who and why."""
+
+    id: int
+    step_id: str
+    index: int
+    status: str
+    attempt: int
+    input: Any
+    output: Any
+    error: str | None
+    error_kind: str | None
+    started_at: datetime | None
+    completed_at: datetime | None
+    duration_ms: int | None
+    retry_count: int | None
+    control: int
+    replaced_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ResultList:
+    results: list[StepResult]
+
+
+@dataclass(frozen=True, slots=True)
+class ControlledTool:
+    """`changes`: whether the tool changes things, None if the catalogue does not say. `conditional`: called only if its
+    step's condition holds."""
+
+    step: str
+    index: int
+    tool: str
+    changes: bool | None
+    conditional: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a control would do. `reused` and `replaced`: steps whose results stay, and those whose results are replaced."""
+
+    execution_id: str
+    action: str
+    status: str
+    allowed_actions: list[str]
+    reused: list[str]
+    replaced: list[str]
+    calls: list[ControlledTool]
+
+
+@dataclass(frozen=True, slots=True)
+class Controlled:
+    """Of fork and replay the new execution, else the one that was asked for, as it stands now."""
+
+    execution_id: str
+    action: str
+    status: str
+    allowed_actions: list[str]
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """`total`: the executions meant, exactly; if `more`, there are more than that. `takes`: those that take the action as
+    they stand."""
+
+    action: str
+    total: int
+    more: bool
+    takes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A control of many executions. `status`: pending, running or completed. `total`: None if there were too many to count."""
+
+    id: str
+    action: str
+    status: str
+    total: int | None
+    done: int
+    refused: int
+    actor: str
+    reason: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    kind: str
+    name: str
+    actor: str
+    reason: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class HoldList:
+    holds: list[Hold]
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """`waiting`: how many steps waited, and are due now."""
+
+    kind: str
+    name: str
+    waiting: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from control_center.client import follow, keep, start
+from control_center.client import control, follow, keep, start
 from control_center.client.call import Call, Pause, attempt
 from control_center.client.connect import LIMITS, Connection, answer_of
+from control_center.client.errors import ClientError
 from control_center.client.flow import Emit, Flow, Stream
 
 P = ParamSpec("P")
@@ -25,7 +26,12 @@ def _returns(operation: Callable[P, Flow[T]]) -> Callable[Concatenate[AsyncClien
         try:
             effect = next(flow)
             while True:
-                effect = flow.send(await self._do(effect))
+                try:
+                    answer = await self._do(effect)
+                except ClientError as error:
+                    effect = flow.throw(error)
+                else:
+                    effect = flow.send(answer)
         except StopIteration as stop:
             value: T = stop.value
             return value
@@ -94,12 +100,27 @@ class AsyncClient(Connection):
     step = _returns(follow.step)
     events = _returns(follow.events)
     compare = _returns(follow.compare)
+    results = _returns(follow.results)
     find = _returns(follow.find)
     wait = _returns(follow.wait)
     result = _returns(follow.result)
     watch = _yields(follow.watch)
     poll = _yields(follow.poll)
     iter_executions = _yields(follow.iter_executions)
+    control = _returns(control.control)
+    preview = _returns(control.preview)
+    pause = _returns(control.pause)
+    resume = _returns(control.resume)
+    cancel = _returns(control.cancel)
+    retry = _returns(control.retry)
+    fork = _returns(control.fork)
+    replay = _returns(control.replay)
+    control_many = _returns(control.control_many)
+    count = _returns(control.count)
+    job = _returns(control.job)
+    holds = _returns(control.holds)
+    hold = _returns(control.hold)
+    release = _returns(control.release)
     register_workflow = _returns(keep.register_workflow)
     workflows = _returns(keep.workflows)
     get_workflow = _returns(keep.get_workflow)

@@ -18,7 +18,9 @@ from control_center.client.errors import (
     FROM_PROXIES,
     OF_STATUS,
     ApiError,
+    Conflict,
     ConnectionFailed,
+    Refused,
     UnexpectedAnswer,
     Unsendable,
 )
@@ -80,11 +82,12 @@ def attempt(call: Call, patience: float) -> Attempts:
     end = time.monotonic() + (patience if call.patience is None else call.patience)
     if call.deadline is not None:
         end = min(end, call.deadline)
-    tries = 0
+    tries, doubtful = 0, False
     while True:
         outcome = yield call
         if isinstance(outcome, Answer) and outcome.status not in AGAIN:
-            return _accepted(outcome)
+            return _accepted(outcome, doubtful)
+        doubtful = doubtful or (outcome.sent if isinstance(outcome, NoAnswer) else outcome.status != 429)
         pause = pause_before_retry(call, outcome, tries, random.random())  # noqa: S311  # spreads callers, hides nothing
         if pause is None or time.monotonic() + pause > end:
             raise error_of(outcome)
@@ -106,10 +109,13 @@ def pause_before_retry(call: Call, outcome: Answer | NoAnswer, tries: int, luck:
     return own if asked is None else asked + own
 
 
-def _accepted(answer: Answer) -> Answer:
+def _accepted(answer: Answer, doubtful: bool) -> Answer:
     if answer.status < 300 or answer.status == 304:
         return answer
-    raise error_of(answer)
+    error = error_of(answer)
+    if isinstance(error, ApiError):
+        error.repeated = doubtful
+    raise error
 
 
 def error_of(outcome: Answer | NoAnswer) -> ApiError | ConnectionFailed:
@@ -124,7 +130,14 @@ def error_of(outcome: Answer | NoAnswer) -> ApiError | ConnectionFailed:
     errors = found.get("errors", [])
     listed = [one for one in errors if isinstance(one, dict)] if isinstance(errors, list) else []
     slug = str(found["type"]).rsplit("/", 1)[-1]
-    return kind(slug, outcome.status, str(found.get("detail", "")), listed, outcome.retry_after)
+    detail = str(found.get("detail", ""))
+    if slug == "action-refused" and kind is Conflict:
+        refused = Refused(slug, outcome.status, detail, listed, outcome.retry_after)
+        allowed = found.get("allowedActions")
+        refused.execution_status = str(found.get("executionStatus", ""))
+        refused.allowed = tuple(map(str, allowed)) if isinstance(allowed, list) else ()
+        return refused
+    return kind(slug, outcome.status, detail, listed, outcome.retry_after)
 
 
 def _problem(answer: Answer) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ another type, raises Unreadable with its place.
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from datetime import datetime
 from functools import cache
 from types import NoneType, UnionType
@@ -64,7 +64,11 @@ def _object(kind: Any, value: dict[str, Any], place: str) -> Any:
 @cache
 def _keys(kind: Any) -> list[tuple[str, str, Any, bool]]:
     hints = get_type_hints(kind)
-    return [(one.name, camel(one.name), hints[one.name], one.default is not MISSING) for one in fields(kind)]
+    return [(one.name, camel(one.name), hints[one.name], _is_optional(one)) for one in fields(kind)]
+
+
+def _is_optional(one: Field[Any]) -> bool:
+    return one.default is not MISSING or one.default_factory is not MISSING
 
 
 def _moment(text: str, place: str) -> datetime:

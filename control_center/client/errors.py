@@ -11,6 +11,7 @@ ClientError
     ├── Forbidden          403
     ├── NotFound           404
     ├── Conflict           409
+    │   └── Refused        a control that the execution does not take: `execution_status`, `allowed`
     ├── RateLimited        429
     ├── Unavailable        502, 503, 504
     └── UnexpectedAnswer   not from an AFU-9 API, or not one this client can read
@@ -81,6 +82,7 @@ class ApiError(ClientError):
         self.detail = detail
         self.errors = tuple(errors)
         self.retry_after = retry_after
+        self.repeated = False  # an earlier try of the same call may have been carried out
         super().__init__(f"{status} {type}: {detail}" if type else f"{status}: {detail}")
 
 
@@ -102,6 +104,14 @@ class NotFound(ApiError):
 
 class Conflict(ApiError):
     """Its state does not allow this."""
+
+
+class Refused(Conflict):
+    """The execution does not take the control as it stands; nothing was changed. `execution_status`: how it stands.
+    `allowed`: what it takes instead."""
+
+    execution_status: str = ""
+    allowed: tuple[str, ...] = ()
 
 
 class RateLimited(ApiError):

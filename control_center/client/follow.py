@@ -20,8 +20,10 @@ from control_center.client.answers import (
     ExecutionPage,
     ExecutionRow,
     Found,
+    ResultList,
     Step,
     StepDetail,
+    StepResult,
 )
 from control_center.client.call import Call, Pause, path, read
 from control_center.client.errors import ExecutionFailed, ExecutionTimeout
@@ -58,6 +60,11 @@ def compare(a: Id | None, b: Id) -> Flow[Comparison]:
     that was made before it. Raises NotFound."""
     previous = "true" if a is None else None
     return ask(Call("GET", path("api", "workflow", "compare", a=a, b=b, previousGood=previous)), Comparison)
+
+
+def results(execution: Id) -> Flow[list[StepResult]]:
+    """Results of its steps that a person had replaced, oldest first."""
+    return (yield from ask(Call("GET", _path(execution, "results")), ResultList)).results
 
 
 def find(beginning: str) -> Flow[str]:

@@ -315,7 +315,7 @@ def test_both_clients_offer_the_same() -> None:
         }
 
     assert offers(Client) == offers(AsyncClient)
-    assert len(offers(Client)) == 24
+    assert len(offers(Client)) == 39
     assert all(documented for _, documented in offers(Client).values())
 
 
