@@ -1,6 +1,6 @@
 """The command `afu9`. Each command's module is imported when it runs, so that `afu9 --help` is quick.
 
-stdout is data, stderr is talk. Exit codes: 0 completed or fine, 1 error, 2 usage or invalid input, 3 not found,
+stdout is data, stderr is talk. Exit codes: 0 completed or fine, 1 error, 2 usage or invalid input, 3 not found, 4 refused,
 5 not allowed, 6 unreachable, 7 execution failed, 8 execution cancelled, 130 interrupted.
 """
 
@@ -25,6 +25,19 @@ COMMANDS = {
     "diff": ("control_center.diff_executions", "Compare two executions: where they first diverge, and in what."),
     "watch": ("control_center.watch_execution", "Follow an execution until it rests."),
     "logs": ("control_center.watch_execution", "Tell what an execution's steps and attempts did."),
+    "pause": ("control_center.control_execution", "Begin nothing more of an execution until it is resumed."),
+    "resume": ("control_center.control_execution", "Let a paused execution go on."),
+    "cancel": ("control_center.control_execution", "End an execution now."),
+    "retry": ("control_center.control_execution", "Let a failed or cancelled execution go on from where it failed."),
+    "rerun": ("control_center.control_execution", "Run a step again, and all that come after it."),
+    "skip": ("control_center.control_execution", "Let a step be skipped."),
+    "set-output": ("control_center.control_execution", "Say what a step's output is, instead of calling its tool."),
+    "decide": ("control_center.control_execution", "Say what becomes of a step whose outcome nobody knows."),
+    "fork": ("control_center.control_execution", "Make a new execution of one, with the results before a step."),
+    "replay": ("control_center.control_execution", "Run one step alone, as a new execution."),
+    "hold": ("control_center.hold_calls", "Begin no call of a tool, a server or a workflow until it is released."),
+    "release": ("control_center.hold_calls", "Let held calls go on."),
+    "holds": ("control_center.hold_calls", "List what is held."),
     "tools": ("control_center.list_tools", "List what the MCP servers offer."),
     "key": ("control_center.keys", "Make, list and revoke keys of the HTTP API."),
     "doctor": ("control_center.doctor", "Check database, Redis, schema, workers and MCP servers."),
@@ -41,7 +54,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(COMMANDS[cmd_name][0])
-        command: click.Command = getattr(module, f"{cmd_name}_command")
+        command: click.Command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -61,7 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def invoke(arguments: list[str] | None = None) -> int:
-    from persistence.errors import Afu9Error
+    from persistence.errors import Afu9Error, Refused
 
     try:
         code: Any = root.main(arguments, prog_name="afu9", standalone_mode=False)
@@ -72,6 +85,12 @@ def invoke(arguments: list[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return 130
+    except Refused as error:
+        click.echo(f"afu9: {error}", err=True)
+        if error.status:
+            takes = f"it takes {', '.join(error.allowed)}" if error.allowed else "it takes no control"
+            click.echo(f"the execution is {error.status}; {takes}", err=True)
+        return error.exit_code
     except Afu9Error as error:
         click.echo(f"afu9: {error}", err=True)
         return error.exit_code

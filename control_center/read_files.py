@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.parse import parse_document
 from persistence.errors import InvalidInput, NotFound
+from persistence.json_value import decode_json
 
 
 def read_bytes(path: Path) -> bytes:
@@ -47,6 +48,16 @@ def read_input(pairs: Sequence[str]) -> dict[str, Any]:
             raise InvalidInput(f"-i takes key=value or @file, not {pair!r}")
         collected[key] = _file_value(Path(value[1:])) if value.startswith("@") else _value(value)
     return collected
+
+
+def read_value(text: str, what: str) -> Any:
+    """A JSON value; `@path` takes it from a file, JSON or YAML."""
+    if text.startswith("@"):
+        return read_document(Path(text[1:]))
+    try:
+        return decode_json(text)
+    except ValueError as error:
+        raise InvalidInput(f"{what} takes JSON or @file: {error}") from None
 
 
 def _value(text: str) -> Any:

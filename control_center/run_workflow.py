@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import click
 
+from control_center.name_user import user_name
 from control_center.progress import EXIT_CODES, follow, result_object
 from control_center.read_files import read_document, read_input, read_object
 from control_center.source import Place, Wish, place_options
@@ -51,7 +51,7 @@ def run_command(
         input=context.get("input", {}) | read_input(pairs),
         context=context,
         title=title,
-        triggered_by=_who(),
+        triggered_by=user_name(),
         idempotency_key=idempotency_key,
     )
     if no_persistence:
@@ -98,10 +98,3 @@ def _run_in_memory(wish: Wish, mcp_config: Path | None) -> int:
     shown = {"executionId": str(result.execution_id), "status": result.status, "output": result.output}
     click.echo(json.dumps({**shown, "error": result.error, "steps": steps, "persisted": False}, ensure_ascii=False))
     return EXIT_CODES[result.status]
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # no such user in this container
-        return "unknown"

@@ -29,13 +29,18 @@ def glyph(status: str) -> str:
     return GLYPHS.get(status, "?")
 
 
-def render_execution(execution: Row, steps: Sequence[Row], events: Sequence[Row]) -> Iterator[str]:
-    """Lines for a terminal, without colour."""
+def render_execution(
+    execution: Row, steps: Sequence[Row], events: Sequence[Row], replaced: Sequence[Row] = ()
+) -> Iterator[str]:
+    """Lines for a terminal, without colour. `replaced`: results that a person had run again."""
     status = execution["status"]
     name = execution["title"] or execution["workflow_name"] or "execution"
     yield f"{glyph(status)} {name} {execution['id']}  {status}  {_span(execution)}"
+    if execution.get("forked_from"):
+        yield f"made of {execution['forked_from']}"
     yield ""
     yield from render_timeline(execution, steps, events)
+    yield from _render_controls(steps, events, replaced)
     if execution["error"]:
         yield ""
         yield f"error: {execution['error']}"
@@ -43,6 +48,30 @@ def render_execution(execution: Row, steps: Sequence[Row], events: Sequence[Row]
         yield ""
         yield "output:"
         yield _cut(json.dumps(redact(execution["output"]), indent=2, ensure_ascii=False))
+
+
+def _render_controls(steps: Sequence[Row], events: Sequence[Row], replaced: Sequence[Row]) -> Iterator[str]:
+    """Who did what and why, and below it the results that it replaced."""
+    names = {step["step_index"]: step["step_name"] for step in steps}
+    controls = [event for event in events if event["event"] == "control"]
+    if controls:
+        yield ""
+        yield "controls:"
+    for event in controls:
+        why = f": {' '.join(event['message'].split())}" if event["message"] else ""
+        other = _other_execution(event)
+        yield f"  {event['created_at'].astimezone(UTC):%Y-%m-%d %H:%M:%S}  {event['kind']} by {event['actor']}{why}{other}"
+        for one in replaced:
+            if one["control"] == event["id"]:
+                error = f": {one['error_kind']}: {one['error']}" if one["error"] else ""
+                yield f"      replaced {names[one['step_index']]}, which was {one['status']}{error}"
+
+
+def _other_execution(event: Row) -> str:
+    detail = event["detail"] or {}
+    if "to" in detail:
+        return f" -> {detail['to']}"
+    return f" of {detail['of']}" if "of" in detail else ""
 
 
 def render_timeline(execution: Row, steps: Sequence[Row], events: Sequence[Row]) -> Iterator[str]:
@@ -53,9 +82,10 @@ def render_timeline(execution: Row, steps: Sequence[Row], events: Sequence[Row])
     names = max([len(step["step_name"]) for step in steps], default=0)
     tools = max([len(step["tool"] or "") for step in steps], default=0)
     for step in steps:
-        bar = _bar(step["started_at"], step["completed_at"], begin, end)
+        own = None if step.get("reused_from") else step["started_at"]  # another execution's time is not on this line
+        bar = _bar(own, step["completed_at"], begin, end)
         yield (
-            f"  {glyph(step['status'])} {step['step_name']:<{names}}  {step['tool'] or '':<{tools}}  {bar}  "
+            f"  {'≡' if step.get('reused_from') else glyph(step['status'])} {step['step_name']:<{names}}  {step['tool'] or '':<{tools}}  {bar}  "
             f"{_milliseconds(step['duration_ms']):>9}{_retries(step)}"
         ).rstrip()
         for event in events:

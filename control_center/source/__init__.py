@@ -45,6 +45,16 @@ class Wish:
     idempotency_key: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What an operator wants of an execution. `given`: what was said, of reason, step, input, output, variables, workflow (a
+    name), definition, decision. `actor` counts for the database; an API knows whose key it is."""
+
+    action: str
+    given: Mapping[str, Any]
+    actor: str
+
+
 class Source(Protocol):
     """Every method raises Afu9Error: NotFound for an id that names nothing, Unreachable if nobody answers."""
 
@@ -65,6 +75,28 @@ class Source(Protocol):
 
     def workers_alive(self) -> bool:
         """Whether anybody would run a step."""
+
+    def results(self, execution_id: UUID) -> Sequence[Row]:
+        """Results of its steps that a person had replaced, oldest first."""
+
+    def preview(self, execution_id: UUID, control: Control) -> Row:
+        """What a control would do: execution_id, action, status, allowed_actions, reused, replaced, calls. Raises Refused,
+        InvalidInput, InvalidDefinition."""
+
+    def carry_out(self, execution_id: UUID, control: Control) -> Row:
+        """execution_id (of fork and replay the new one's), action, status, allowed_actions. Raises what `preview` raises."""
+
+    def hold(self, kind: str, name: str, actor: str, reason: str | None) -> bool:
+        """Whether it was not held before."""
+
+    def release(self, kind: str, name: str, actor: str) -> int:
+        """How many steps waited. Raises NotFound if nothing was held."""
+
+    def holds(self) -> Sequence[Row]:
+        """kind, name, actor, reason, created_at; oldest first."""
+
+    def working(self) -> AbstractContextManager[None]:
+        """Until its end, what executions need to run is there."""
 
     def started(self, wish: Wish) -> AbstractContextManager[UUID]:
         """Starts an execution; until the end of the `with`, what it needs to run is there. Raises InvalidDefinition."""

@@ -7,22 +7,27 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from control_center.check_wish import check_wish
 from control_center.list_tools import tool_schemas
+from control_center.read_control import read_control
 from control_center.services import Services, open_services
 from control_center.show_comparison import ShownComparison, show_comparison
-from control_center.source import Row, Source, Whole, Wish
+from control_center.source import Control, Row, Source, Whole, Wish
 from orchestrator.broker import StepBroker
 from orchestrator.compare_stored import compare_stored
+from orchestrator.control import Controller, Done, Preview
 from orchestrator.recover import Recovery
 from orchestrator.submit import Request, Submitter
 from persistence.executions import find_execution, get_execution_steps, require_execution
+from persistence.json_value import encode_json
 from persistence.pool import Pool, open_pool, run
 from persistence.settings import Settings
 
@@ -85,6 +90,53 @@ class DatabaseSource:
     def workers_alive(self) -> bool:
         return bool(run(self._pool, "server_facts")[0]["workers_alive"])
 
+    def results(self, execution_id: UUID) -> Sequence[Row]:
+        return run(self._pool, "step_results", {"execution_id": execution_id})
+
+    def preview(self, execution_id: UUID, control: Control) -> Row:
+        wish = read_control(self._pool, execution_id, control.action, control.given, control.actor)
+        found = Controller(self._pool, None).preview(execution_id, wish)
+        lists = {"reused": list(found.reused), "replaced": list(found.replaced), "calls": [asdict(one) for one in found.calls]}
+        return _controlled(found) | lists
+
+    def carry_out(self, execution_id: UUID, control: Control) -> Row:
+        wish = read_control(self._pool, execution_id, control.action, control.given, control.actor)
+        with self._controller() as controller:
+            done = controller.carry_out(execution_id, wish)
+        said = {name: control.given[name] for name in ("reason", "step", "decision") if control.given.get(name)}
+        made = {"made": str(done.execution_id)} if done.execution_id != execution_id else {}
+        self._audit(control.actor, f"execution.{control.action}", str(execution_id), said | made)
+        return _controlled(done)
+
+    def hold(self, kind: str, name: str, actor: str, reason: str | None) -> bool:
+        with self._controller() as controller:
+            held = controller.hold(kind, name, actor, reason)
+        if held:
+            self._audit(actor, f"{kind}.hold", name, {"reason": reason})
+        return held
+
+    def release(self, kind: str, name: str, actor: str) -> int:
+        with self._controller() as controller:
+            waiting = controller.release(kind, name)
+        self._audit(actor, f"{kind}.release", name, {"waiting": waiting})
+        return waiting
+
+    def holds(self) -> Sequence[Row]:
+        return run(self._pool, "list_holds")
+
+    @contextmanager
+    def _controller(self) -> Iterator[Controller]:
+        settings = self._services.settings
+        broker = StepBroker(settings.redis_url, namespace=settings.namespace)
+        try:
+            yield Controller(self._pool, broker)
+        finally:
+            broker.close()
+
+    def _audit(self, actor: str, action: str, target: str, detail: Mapping[str, Any]) -> None:
+        row = {"principal": f"cli:{actor}", "action": action, "target": target, "detail": encode_json(dict(detail))}
+        run(self._pool, "write_audit", row)
+
     @contextmanager
     def started(self, wish: Wish) -> Iterator[UUID]:
         check_wish(wish, self._settings)
@@ -97,7 +149,7 @@ class DatabaseSource:
             idempotency_key=wish.idempotency_key,
         )
         settings = self._services.settings
-        with self._fleet():
+        with self.working():
             broker = StepBroker(settings.redis_url, namespace=settings.namespace)
             try:
                 yield Submitter(self._pool, broker).submit(workflow, [request])[0].execution_id
@@ -105,7 +157,7 @@ class DatabaseSource:
                 broker.close()
 
     @contextmanager
-    def _fleet(self) -> Iterator[None]:
+    def working(self) -> Iterator[None]:
         services = self._services
         if services.origin == "configured" or (services.origin == "attached" and self.workers_alive()):
             yield
@@ -127,3 +179,12 @@ class DatabaseSource:
             served.stop()
             broker.close()
             pool.close()
+
+
+def _controlled(told: Preview | Done) -> dict[str, Any]:
+    return {
+        "execution_id": str(told.execution_id),
+        "action": told.action,
+        "status": told.status,
+        "allowed_actions": list(told.allowed),
+    }

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from control_center.client import Client, ExecutionDetail, errors
+from control_center.client.control import Kind
+from control_center.client.control import Wish as Given
 from control_center.client.decode import camel
 from control_center.progress import iso
 from control_center.read_files import read_bytes
 from control_center.show_comparison import ShownComparison
-from control_center.source import Row, Source, Whole, Wish
-from persistence.errors import Afu9Error, Fault, InvalidDefinition, InvalidInput, NotAllowed, NotFound, Unreachable
+from control_center.source import Control, Row, Source, Whole, Wish
+from persistence.errors import (
+    Afu9Error,
+    Disabled,
+    Fault,
+    InvalidDefinition,
+    InvalidInput,
+    NotAllowed,
+    NotFound,
+    Refused,
+    Unreachable,
+)
 from persistence.executions import id_bounds
 
 PATIENCE = 3.0  # seconds: a person waits for the answer
@@ -69,6 +81,28 @@ class HttpSource:
 
     def workers_alive(self) -> bool:
         return self._client.ready().workers > 0
+
+    def results(self, execution_id: UUID) -> Sequence[Row]:
+        return [_row(one) | {"step_index": one.index} for one in self._client.results(execution_id)]
+
+    def preview(self, execution_id: UUID, control: Control) -> Row:
+        return asdict(self._client.preview(execution_id, control.action, **cast(Given, control.given)))
+
+    def carry_out(self, execution_id: UUID, control: Control) -> Row:
+        done = asdict(self._client.control(execution_id, control.action, **cast(Given, control.given)))
+        return {name: value for name, value in done.items() if name != "url"}
+
+    def hold(self, kind: str, name: str, actor: str, reason: str | None) -> bool:
+        return self._client.hold(cast(Kind, kind), name, reason=reason)
+
+    def release(self, kind: str, name: str, actor: str) -> int:
+        return self._client.release(cast(Kind, kind), name)
+
+    def holds(self) -> Sequence[Row]:
+        return [_row(one) for one in self._client.holds()]
+
+    def working(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     @contextmanager
     def started(self, wish: Wish) -> Iterator[UUID]:
@@ -138,6 +172,10 @@ def _translation(error: errors.ClientError) -> Afu9Error:
             return InvalidDefinition([_fault(one) for one in found])
         case errors.InvalidRequest(detail=detail):
             return InvalidInput(detail)
+        case errors.Refused(detail=detail, execution_status=status, allowed=allowed):
+            return Refused(detail, status, allowed)
+        case errors.Conflict(type="workflow-disabled", detail=detail):
+            return Disabled(detail)
         case errors.NotFound(detail=detail):
             return NotFound(detail)
         case errors.Unauthenticated() | errors.Forbidden():
