@@ -124,7 +124,7 @@ def _chosen(pool: Pool, bulk: Bulk) -> dict[str, Any] | None:
         raise Problem("invalid-request", "give `ids` or `filter`, and not both")
     if bulk.filter is None:
         return None
-    found = selected(pool, bulk.filter)
+    found = selected(pool, bulk.filter, "/filter")
     if all(value is None for value in found.values()):
         raise Problem(
             "invalid-request",

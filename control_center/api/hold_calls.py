@@ -20,7 +20,7 @@ from persistence.pool import Pool, run
 router = APIRouter(prefix="/api/workflow", tags=["controls"])
 Operator = Annotated[Principal, Depends(needs("operator"))]
 Kind = Literal["workflow", "server", "tool"]
-Name = Annotated[str, Path(max_length=255, description="A tool as SERVER.TOOL")]
+Name = Annotated[str, Path(min_length=1, max_length=255, description="A tool as SERVER.TOOL")]
 
 
 class Hold(shapes._Shape):

@@ -81,14 +81,15 @@ def _parameters(pool: Pool, filters: Filters) -> dict[str, Any]:
     return {**found, "text": f"%{escaped}%" if filters.q is not None else None, "at": None, "id": None}
 
 
-def selected(pool: Pool, filters: Selection) -> dict[str, Any]:
-    """The parameters of the queries that select executions; a workflow's name as the ids of its versions. Raises Problem."""
+def selected(pool: Pool, filters: Selection, place: str = "/query") -> dict[str, Any]:
+    """The parameters of the queries that select executions; a workflow's name as the ids of its versions. `place`: where in the
+    request the filters are. Raises Problem."""
     statuses = [status for status in (filters.status or "").split(",") if status]
     if unknown := [status for status in statuses if status not in STATUSES]:
         raise Problem(
             "invalid-request",
             f"unknown status {', '.join(unknown)}; there are {', '.join(STATUSES)}",
-            errors=[{"pointer": "/query/status", "detail": "not a status"}],
+            errors=[{"pointer": f"{place}/status", "detail": "not a status"}],
         )
     labels = {}
     for label in filters.label:
@@ -97,7 +98,7 @@ def selected(pool: Pool, filters: Selection) -> dict[str, Any]:
             raise Problem(
                 "invalid-request",
                 "a label is written NAME:VALUE",
-                errors=[{"pointer": "/query/label", "detail": "no colon"}],
+                errors=[{"pointer": f"{place}/label", "detail": "no colon"}],
             )
         labels[name] = value
     ids = None

@@ -36,13 +36,15 @@ def url(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_guide_does_what_it_says(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Its blocks, one after the other."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "client.md").read_text(), re.DOTALL)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "docs/client.md", "exec"), names)  # noqa: S102  # our own documentation
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "{'said': {'to': 'Ada'}}"
     assert "completed ['completed']" in said
+    assert "['say'] ['bare.echo']" in said
+    assert "{'said': {'to': 'Grace'}}" in said
     assert "invalid-definition ['/steps/0/name', '/steps/0/tool']" in said
     assert "404 not-found" in said
     assert any(line.startswith("failed call ") for line in said)

@@ -130,8 +130,9 @@ def test_a_count_says_when_there_are_more(api: httpx.Client, pool: Pool, monkeyp
 def test_bad_bulks_are_problems_and_make_no_job(
     api: httpx.Client, pool: Pool, body: dict[str, Any], status: int, slug: str
 ) -> None:
-    """An empty filter would mean everything."""
-    problem(api.post(BULK, json=body), status, slug)
+    """An empty filter would mean everything; faults have their places in the body."""
+    found = problem(api.post(BULK, json=body), status, slug)
+    assert all(fault["pointer"].startswith(("/filter", "/ids", "/action")) for fault in found.get("errors", ()))
     assert run(pool, "claim_job", {"lease": LEASE}) == []
 
 

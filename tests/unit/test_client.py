@@ -136,6 +136,8 @@ def test_patience_and_deadline_bound_the_attempts(call: Call) -> None:
         (problem(403, "forbidden"), errors.Forbidden, "forbidden"),
         (problem(404, "not-found"), errors.NotFound, "not-found"),
         (problem(409, "workflow-disabled"), errors.Conflict, "workflow-disabled"),
+        (problem(409, "action-refused"), errors.Refused, "action-refused"),
+        (problem(409, "action-refused", executionStatus=5, allowedActions="x"), errors.Refused, "action-refused"),
         (problem(413, "body-too-large"), errors.InvalidRequest, "body-too-large"),
         (problem(422, "invalid-definition"), errors.InvalidRequest, "invalid-definition"),
         (problem(429, "rate-limited"), errors.RateLimited, "rate-limited"),
@@ -157,6 +159,23 @@ def test_errors_are_told_apart_by_type_and_status(outcome: Answer, kind: type[Ex
     assert type(error) is kind
     assert isinstance(error, errors.ApiError)
     assert (error.type, error.status) == (slug, outcome.status)
+
+
+@pytest.mark.parametrize(
+    ("before", "repeated"), [(LOST, True), (answer(502), True), (REFUSED, False), (problem(429, "rate-limited"), False)]
+)
+def test_a_refusal_says_whether_the_call_may_have_been_heard_before(
+    before: Answer | NoAnswer, repeated: bool
+) -> None:
+    """So that a control whose answer was lost is not told as a failure."""
+    attempts = attempt(SAFE, 60)
+    next(attempts)
+    assert isinstance(attempts.send(before), Pause)
+    assert next(attempts) is SAFE
+    with pytest.raises(errors.Refused) as refused:
+        attempts.send(problem(409, "action-refused", executionStatus="paused", allowedActions=["resume"]))
+    error = refused.value
+    assert (error.repeated, error.execution_status, error.allowed) == (repeated, "paused", ("resume",))
 
 
 def test_faults_come_with_their_places() -> None:

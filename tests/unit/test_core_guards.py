@@ -213,5 +213,5 @@ def test_what_people_are_shown_hides_what_telling_keys_hold() -> None:
     }
     assert "hunter22" not in "\n".join(render_execution(execution, [], []))
     keys = ("id", "step_name", "step_index", "status", "tool", "input", "started_at", "completed_at", "duration_ms")
-    row = dict.fromkeys((*keys, "error", "error_kind", "retry_count")) | {"output": output}
+    row = dict.fromkeys((*keys, "error", "error_kind", "retry_count", "override", "reused_from")) | {"output": output}
     assert step_objects([row])[0]["output"] == {"password": "[redacted]"}
