@@ -87,8 +87,8 @@ def invoke(arguments: list[str] | None = None) -> int:
         return 130
     except Refused as error:
         click.echo(f"afu9: {error}", err=True)
-        if error.status:
-            takes = f"it takes {', '.join(error.allowed)}" if error.allowed else "it takes no control"
+        takes = f"it takes {', '.join(error.allowed)}" if error.allowed else "it takes no control"
+        if error.status and takes not in str(error):
             click.echo(f"the execution is {error.status}; {takes}", err=True)
         return error.exit_code
     except Afu9Error as error:

@@ -1,5 +1,5 @@
-"""What an operator does with an execution from the command line: pause, resume, cancel, retry, rerun, skip, set-output, decide,
-fork, replay. `--dry-run` tells what it would do."""
+"""What an operator does with an execution from the command line: pause, resume, cancel, retry, rerun, skip, set-output,
+decide, fork, replay. `--dry-run` tells what it would do."""
 
 from __future__ import annotations
 
@@ -30,14 +30,22 @@ VARIABLES = click.option("--set", "variables", multiple=True, metavar="NAME=JSON
 DEFINITION = click.option("--definition", type=click.Path(path_type=Path), help="Another definition, from a file.")
 WORKFLOW = click.option("--workflow", help="Another definition: a registered workflow's newest version.")
 DECISION = click.argument("decision", type=click.Choice(["retry", "done", "skip", "fail"]))
-WAIT = click.option("--wait", "waiting", is_flag=True, help="Follow it until it rests; the exit code is its fate, as with run.")
+WAIT = click.option(
+    "--wait", "waiting", is_flag=True, help="Follow it until it rests; the exit code is its fate, as with run."
+)
 
 
 def _command(action: str, told: str, *options: Option) -> click.Command:
     """A command of one control; `options` are those beside what all of them have."""
 
     def body(
-        execution: str, dry_run: bool, as_json: bool, url: str, api_key_file: Path | None, waiting: bool = False, **said: Any
+        execution: str,
+        dry_run: bool,
+        as_json: bool,
+        url: str,
+        api_key_file: Path | None,
+        waiting: bool = False,
+        **said: Any,
     ) -> int:
         control = Control(action, _given(said), user_name())
         with Place(url, api_key_file).open() as source:
@@ -56,7 +64,8 @@ def _command(action: str, told: str, *options: Option) -> click.Command:
         click.option("--json", "as_json", is_flag=True, help="One JSON object."),
     ]
     made: Callable[..., Any] = place_options(body)
-    for option in reversed([*options, *shared]):
+    ordered: list[Option] = [*options, *shared]
+    for option in reversed(ordered):
         made = option(made)
     return click.command(action, help=told)(click.argument("execution")(made))
 
@@ -98,7 +107,12 @@ def _follow(source: Source, done: Row, as_json: bool) -> int:
 
 def _preview(found: Row, as_json: bool) -> int:
     if as_json:
-        shown = {"dryRun": True, "executionId": found["execution_id"], "action": found["action"], "status": found["status"]}
+        shown = {
+            "dryRun": True,
+            "executionId": found["execution_id"],
+            "action": found["action"],
+            "status": found["status"],
+        }
         shown |= {"allowedActions": found["allowed_actions"]}
         told = {name: found[name] for name in ("reused", "replaced", "calls")}
         click.echo(json.dumps({**shown, **told}, ensure_ascii=False))
@@ -148,8 +162,8 @@ set_output_command = _command(
 )
 decide_command = _command(
     "decide",
-    "Say what becomes of a step of EXECUTION whose outcome nobody knows: call it again (retry), take it as done with an output "
-    "(done), go on without it (skip), or leave it failed (fail).",
+    "Say what becomes of a step of EXECUTION whose outcome nobody knows: call it again (retry), take it as done with an "
+    "output (done), go on without it (skip), or leave it failed (fail).",
     DECISION,
     NEEDED_STEP,
     OUTPUT,
@@ -166,5 +180,9 @@ fork_command = _command(
     WAIT,
 )
 replay_command = _command(
-    "replay", "Run one step of EXECUTION alone, as a new execution, with the variables as they are.", NEEDED_STEP, INPUT, WAIT
+    "replay",
+    "Run one step of EXECUTION alone, as a new execution, with the variables as they are.",
+    NEEDED_STEP,
+    INPUT,
+    WAIT,
 )

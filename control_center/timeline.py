@@ -20,6 +20,7 @@ GLYPHS = {
     "cancelled": "⊘",
     "paused": "⏸",
 }
+REUSED = "≡"  # a result that was taken over from another execution
 WIDTH = 40
 PREVIEW = 2000
 
@@ -52,11 +53,12 @@ def render_execution(
 
 def _render_controls(steps: Sequence[Row], events: Sequence[Row], replaced: Sequence[Row]) -> Iterator[str]:
     """Who did what and why, and below it the results that it replaced."""
-    names = {step["step_index"]: step["step_name"] for step in steps}
     controls = [event for event in events if event["event"] == "control"]
-    if controls:
-        yield ""
-        yield "controls:"
+    if not controls:
+        return
+    names = {step["step_index"]: step["step_name"] for step in steps}
+    yield ""
+    yield "controls:"
     for event in controls:
         why = f": {' '.join(event['message'].split())}" if event["message"] else ""
         other = _other_execution(event)
@@ -84,8 +86,9 @@ def render_timeline(execution: Row, steps: Sequence[Row], events: Sequence[Row])
     for step in steps:
         own = None if step.get("reused_from") else step["started_at"]  # another execution's time is not on this line
         bar = _bar(own, step["completed_at"], begin, end)
+        mark = REUSED if step.get("reused_from") else glyph(step["status"])
         yield (
-            f"  {'≡' if step.get('reused_from') else glyph(step['status'])} {step['step_name']:<{names}}  {step['tool'] or '':<{tools}}  {bar}  "
+            f"  {mark} {step['step_name']:<{names}}  {step['tool'] or '':<{tools}}  {bar}  "
             f"{_milliseconds(step['duration_ms']):>9}{_retries(step)}"
         ).rstrip()
         for event in events:

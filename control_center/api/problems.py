@@ -96,8 +96,7 @@ def problem_of(error: Exception) -> Problem:
         case InvalidInput():
             return Problem("invalid-request", str(error))
         case Refused(status=status, allowed=allowed):
-            facts = {"executionStatus": status, "allowedActions": list(allowed)}
-            return Problem("action-refused", str(error), **facts)
+            return Problem("action-refused", str(error), executionStatus=status, allowedActions=list(allowed))
         case Disabled():
             return Problem("workflow-disabled", str(error))
         case NotFound():

@@ -82,8 +82,8 @@ def _parameters(pool: Pool, filters: Filters) -> dict[str, Any]:
 
 
 def selected(pool: Pool, filters: Selection, place: str = "/query") -> dict[str, Any]:
-    """The parameters of the queries that select executions; a workflow's name as the ids of its versions. `place`: where in the
-    request the filters are. Raises Problem."""
+    """The parameters of the queries that select executions; a workflow's name as the ids of its versions. `place`: where in
+    the request the filters are. Raises Problem."""
     statuses = [status for status in (filters.status or "").split(",") if status]
     if unknown := [status for status in statuses if status not in STATUSES]:
         raise Problem(

@@ -140,8 +140,8 @@ class Execution(_Shape):
 
 
 class Step(_Shape):
-    """`override`: what a person wants of its next attempt, {input}, {output} or {skip}. `reusedFrom`: the step of another
-    execution whose result this is."""
+    """`override`: what a person wanted of its newest attempt, or of the next: {input}, {output} or {skip}. `reusedFrom`: the
+    step of another execution whose result this is."""
 
     id: str
     name: str

@@ -88,8 +88,8 @@ class ExecutionPage:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """`status`: pending, running, paused, completed, failed or cancelled. `forked_from`: the execution that a fork or a replay
-    was made of. `allowed_actions`: the controls it takes now."""
+    """`status`: pending, running, paused, completed, failed or cancelled. `forked_from`: the execution that a fork or a
+    replay was made of. `allowed_actions`: the controls it takes now."""
 
     id: str
     workflow_id: str | None
@@ -118,8 +118,8 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`claimed_at`: when its newest attempt began; `started_at`: when its first did. `override`: what a person wants of its next
-    attempt. `reused_from`: the step of another execution whose result this is."""
+    """`claimed_at`: when its newest attempt began; `started_at`: when its first did. `override`: what a person wanted of
+    its newest attempt, or of the next. `reused_from`: the step of another execution whose result this is."""
 
     id: str
     name: str
@@ -247,7 +247,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A control of many executions. `status`: pending, running or completed. `total`: None if there were too many to count."""
+    """A control of many executions. `status`: pending, running or completed. `total`: None if there were too many."""
 
     id: str
     action: str

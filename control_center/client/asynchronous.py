@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from control_center.client import control, follow, keep, start
+from control_center.client import follow, keep, operate, start
 from control_center.client.call import Call, Pause, attempt
 from control_center.client.connect import LIMITS, Connection, answer_of
 from control_center.client.errors import ClientError
@@ -107,20 +107,20 @@ class AsyncClient(Connection):
     watch = _yields(follow.watch)
     poll = _yields(follow.poll)
     iter_executions = _yields(follow.iter_executions)
-    control = _returns(control.control)
-    preview = _returns(control.preview)
-    pause = _returns(control.pause)
-    resume = _returns(control.resume)
-    cancel = _returns(control.cancel)
-    retry = _returns(control.retry)
-    fork = _returns(control.fork)
-    replay = _returns(control.replay)
-    control_many = _returns(control.control_many)
-    count = _returns(control.count)
-    job = _returns(control.job)
-    holds = _returns(control.holds)
-    hold = _returns(control.hold)
-    release = _returns(control.release)
+    control = _returns(operate.control)
+    preview = _returns(operate.preview)
+    pause = _returns(operate.pause)
+    resume = _returns(operate.resume)
+    cancel = _returns(operate.cancel)
+    retry = _returns(operate.retry)
+    fork = _returns(operate.fork)
+    replay = _returns(operate.replay)
+    control_many = _returns(operate.control_many)
+    count = _returns(operate.count)
+    job = _returns(operate.job)
+    holds = _returns(operate.holds)
+    hold = _returns(operate.hold)
+    release = _returns(operate.release)
     register_workflow = _returns(keep.register_workflow)
     workflows = _returns(keep.workflows)
     get_workflow = _returns(keep.get_workflow)

@@ -96,7 +96,11 @@ class DatabaseSource:
     def preview(self, execution_id: UUID, control: Control) -> Row:
         wish = read_control(self._pool, execution_id, control.action, control.given, control.actor)
         found = Controller(self._pool, None).preview(execution_id, wish)
-        lists = {"reused": list(found.reused), "replaced": list(found.replaced), "calls": [asdict(one) for one in found.calls]}
+        lists = {
+            "reused": list(found.reused),
+            "replaced": list(found.replaced),
+            "calls": [asdict(one) for one in found.calls],
+        }
         return _controlled(found) | lists
 
     def carry_out(self, execution_id: UUID, control: Control) -> Row:

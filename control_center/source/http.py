@@ -12,9 +12,9 @@ from typing import Any, cast
 from uuid import UUID
 
 from control_center.client import Client, ExecutionDetail, errors
-from control_center.client.control import Kind
-from control_center.client.control import Wish as Given
 from control_center.client.decode import camel
+from control_center.client.operate import Kind
+from control_center.client.operate import Wish as Given
 from control_center.progress import iso
 from control_center.read_files import read_bytes
 from control_center.show_comparison import ShownComparison

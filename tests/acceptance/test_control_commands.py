@@ -66,7 +66,7 @@ def test_an_execution_is_paused_resumed_and_cancelled(say: Say, pool: Pool) -> N
     assert lines[1].split("  ")[-1].endswith(": too hot")
     assert [line.split()[2] for line in lines[1:4]] == ["pause", "resume", "cancel"]
     told = json.loads(say("show", one, "--json")[1])["events"]
-    assert [(event["event"], event["kind"], event["message"]) for event in told][0] == ("control", "pause", "too  hot")
+    assert (told[0]["event"], told[0]["kind"], told[0]["message"]) == ("control", "pause", "too  hot")
     assert told[0]["actor"] in (getpass.getuser(), "anonymous")
     assert "pause" in say("logs", one)[1]
 
@@ -106,8 +106,14 @@ def test_values_come_from_the_line_or_from_files(say: Say, pool: Pool, tmp_path:
     steps = json.loads(say("show", str(execution_id), "--json")[1])["steps"]
     assert [step["output"] for step in steps][1:] == [[1, None], {"value": 2, "before": [1, None]}]
     (tmp_path / "other.json").write_text(
-        json.dumps({"steps": [{"name": "step_0", "tool": "test.echo", "params": {}, "assign": "v0"},
-                              {"name": "new", "tool": "test.echo", "params": {"x": "${v0}"}}]})
+        json.dumps(
+            {
+                "steps": [
+                    {"name": "step_0", "tool": "test.echo", "params": {}, "assign": "v0"},
+                    {"name": "new", "tool": "test.echo", "params": {"x": "${v0}"}},
+                ]
+            }
+        )
     )
     fork = ["fork", str(execution_id), "--from", "new", "--set", "v0=7", "--definition", f"{tmp_path}/other.json"]
     code, out, _ = say(*fork, "--json")
@@ -138,9 +144,9 @@ def test_what_was_replaced_is_shown(say: Say, pool: Pool) -> None:
 @pytest.mark.parametrize(
     ("command", "code", "words"),
     [
-        (["pause", "ID"], 4, "the execution is completed; it takes rerun, skip, set-output, fork, replay"),
+        (["pause", "ID"], 4, "is completed cannot be paused; it takes rerun, skip, set-output, fork, replay"),
         (["retry", "ID", "--dry-run"], 4, "cannot be retried"),
-        (["decide", "ID", "fail", "--step", "0"], 4, "the execution is completed"),
+        (["decide", "ID", "fail", "--step", "0"], 4, "is completed"),
         (["pause", "ffffffff"], 3, "no execution"),
         (["rerun", "ID", "--step", "none"], 3, "no step"),
         (["fork", "ID", "--workflow", "nobody"], 3, "no workflow"),
@@ -209,7 +215,9 @@ def test_waiting_ends_as_run_does(say: Say, settings: Settings, pool: Pool, tmp_
             assert (code, json.loads(out)["forkedFrom"]) == (0, str(good))
 
 
-def test_a_key_without_the_role_is_not_allowed(settings: Settings, pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_without_the_role_is_not_allowed(
+    settings: Settings, pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """5, and the execution goes on."""
     execution_id = submit(pool, sequence(1))
     monkeypatch.setenv("AFU9_API_KEY", make_key(pool, "submitter"))
@@ -226,7 +234,12 @@ def test_what_the_command_line_does_to_the_database_is_audited(
     """With the user's name."""
     execution_id = submit(pool, sequence(1))
     way = environment(settings)
-    for command in (["pause", str(execution_id)], ["hold", "server", "x"], ["release", "server", "x"], ["pause", str(uuid4())]):
+    for command in (
+        ["pause", str(execution_id)],
+        ["hold", "server", "x"],
+        ["release", "server", "x"],
+        ["pause", str(uuid4())],
+    ):
         said(way, command, monkeypatch, capsys)
     with pool.connection() as connection:
         rows = connection.execute("SELECT principal, action, target FROM audit_log ORDER BY id").fetchall()

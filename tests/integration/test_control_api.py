@@ -113,18 +113,22 @@ def test_a_rerun_takes_its_first_step_by_two_names(api: httpx.Client, pool: Pool
 
 
 def test_params_are_replaced_for_one_attempt(api: httpx.Client, pool: Pool) -> None:
-    """The step says so as long as it waits."""
+    """And the step says so, before it and after."""
     execution_id, tools = ended(pool)
     done(ask(api, execution_id, "rerun", step="2", input={"value": "by hand"}))
     assert detail(api, execution_id)["steps"][2]["override"] == {"input": {"value": "by hand"}}
     drive(pool, execution_id, tools)
     step = detail(api, execution_id)["steps"][2]
-    assert (step["output"], step["override"]) == ({"value": "by hand"}, None)
+    assert (step["output"], step["override"]) == ({"value": "by hand"}, {"input": {"value": "by hand"}})
 
 
 def test_a_failed_step_is_skipped_or_given_an_output(api: httpx.Client, pool: Pool) -> None:
     """Null is an output too."""
-    for action, more, output in (("skip", {}, None), ("set-output", {"output": None}, None), ("set-output", {"output": [1]}, [1])):
+    for action, more, output in (
+        ("skip", {}, None),
+        ("set-output", {"output": None}, None),
+        ("set-output", {"output": [1]}, [1]),
+    ):
         execution_id, tools, _ = failed_at(pool, 1, 3)
         done(ask(api, execution_id, action, step="step_1", **more))
         assert drive(pool, execution_id, tools) == "completed"
@@ -187,7 +191,7 @@ def test_a_fork_is_a_new_execution(api: httpx.Client, pool: Pool) -> None:
 
 
 def test_a_fork_takes_another_definition_by_name_or_whole(api: httpx.Client, pool: Pool) -> None:
-    """A named one's newest version; one that comes along is checked like any other, with the names of the source's context."""
+    """A named one's newest version; one that comes along is checked like any other, with the source's context."""
     execution_id, _ = ended(pool)
     other = sequence(4).model_dump(by_alias=True, exclude_unset=True, mode="json") | {"name": "longer"}
     assert api.post("/api/workflow/workflows", json={"definition": other}).status_code == 201
@@ -218,7 +222,6 @@ def test_a_replay_runs_one_step_alone(api: httpx.Client, pool: Pool) -> None:
 @pytest.mark.parametrize(
     ("action", "body"),
     [
-        ("pause", {"step": "step_0"}),
         ("rerun", {}),
         ("rerun", {"step": "step_0", "output": 1}),
         ("rerun", {"step": "step_0", "fromStep": "step_0"}),
@@ -265,6 +268,7 @@ def test_a_control_that_does_not_fit_is_refused_with_what_does(api: httpx.Client
     running = submit(pool, sequence(2))
     body = problem(ask(api, running, "rerun", step="step_0", dryRun=dry), 409, "action-refused")
     assert (body["executionStatus"], "pause" in body["allowedActions"]) == ("running", True)
+    problem(ask(api, running, "pause", step="step_0", dryRun=dry), 422, "invalid-request")
     assert controls(api, execution_id) == controls(api, running) == []
 
 
@@ -353,7 +357,7 @@ def test_of_contradicting_controls_exactly_one_is_done(api: httpx.Client, pool: 
             execution_id,
             ("retry", {}),
             ("rerun", {"step": "step_0"}),
-            ("skip", {"step": "step_1"}),
+            ("rerun", {"step": "step_1"}),
             ("retry", {"step": "step_1", "input": {"value": 5}}),
         )
         won = [answer for answer in answers if answer.status_code == 202]
@@ -432,4 +436,3 @@ def test_an_etag_changes_with_every_control(api: httpx.Client, pool: Pool) -> No
 def test_starting_needs_no_operator_and_controls_do_not_hinder_it(api: httpx.Client) -> None:
     """A start's route is not shadowed by a control's."""
     assert detail(api, started(api))["execution"]["forkedFrom"] is None
-

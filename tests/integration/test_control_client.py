@@ -62,7 +62,12 @@ def test_every_control_by_its_name(client: Client, pool: Pool) -> None:
     assert client.resume(execution_id).status == "running"
     assert drive(pool, execution_id, tools) == "completed"
     (kept,) = client.results(execution_id)
-    assert (kept.index, kept.status, kept.error, kept.replaced_at.utcoffset() is not None) == (1, "failed", "it broke", True)
+    assert (kept.index, kept.status, kept.error, kept.replaced_at.utcoffset() is not None) == (
+        1,
+        "failed",
+        "it broke",
+        True,
+    )
     assert client.control(execution_id, "set-output", step=2, output=None).status in ("running", "completed")
     drive(pool, execution_id, tools)
     assert client.steps(execution_id)[2].output is None

@@ -21,8 +21,8 @@ from orchestrator.work_off_jobs import IDLE, work_off
 from persistence.executions import create_execution
 from persistence.pool import Pool, run
 from persistence.settings import Settings
-from tests.drive import status_of, submit
 from tests.api_server import running_api
+from tests.drive import status_of, submit
 from tests.fleet import Fleet, environment, wait_until
 from tests.integration.test_api import problem
 from tests.integration.test_controls import failed_at
@@ -158,7 +158,7 @@ def test_a_job_is_worked_off_in_pages(
 
 def test_a_job_of_ids_resumes_cancels_and_retries(api: httpx.Client, pool: Pool, broker: StepBroker) -> None:
     """What becomes runnable is rung for at once."""
-    failed, tools, _ = failed_at(pool, 0, 2)
+    failed, _, _ = failed_at(pool, 0, 2)
     going = submit(pool, sequence(1))
     api.post(f"/api/workflow/execution/{going}/pause")
     kept = create_execution(pool, None, {}, {})
@@ -220,7 +220,9 @@ def test_a_filters_times_are_kept(api: httpx.Client, pool: Pool, broker: StepBro
     """`since` too, in whatever zone it was said."""
     ids = many(pool, 2)
     with pool.connection() as connection:
-        connection.execute("UPDATE workflow_executions SET created_at = now() - interval '2 h' WHERE id = %s", (ids[0],))
+        connection.execute(
+            "UPDATE workflow_executions SET created_at = now() - interval '2 h' WHERE id = %s", (ids[0],)
+        )
     since = (datetime.now(UTC) - timedelta(hours=1)).astimezone().isoformat()
     job = job_of(api, action="cancel", filter={"since": since, "status": "running", "label": [], "triggeredBy": None})
     work_all(pool, broker)
@@ -254,4 +256,3 @@ def test_a_job_outlives_killed_orchestrators_and_does_nothing_twice(
         print(fleet.log())
     assert state(api, job) == ("completed", 600, 600, 0)
     assert controls(pool) == Counter(ids)
-

@@ -164,9 +164,7 @@ def test_errors_are_told_apart_by_type_and_status(outcome: Answer, kind: type[Ex
 @pytest.mark.parametrize(
     ("before", "repeated"), [(LOST, True), (answer(502), True), (REFUSED, False), (problem(429, "rate-limited"), False)]
 )
-def test_a_refusal_says_whether_the_call_may_have_been_heard_before(
-    before: Answer | NoAnswer, repeated: bool
-) -> None:
+def test_a_refusal_says_whether_the_call_may_have_been_heard_before(before: Answer | NoAnswer, repeated: bool) -> None:
     """So that a control whose answer was lost is not told as a failure."""
     attempts = attempt(SAFE, 60)
     next(attempts)

@@ -9,8 +9,8 @@ import pytest
 from control_center.cli import COMMANDS
 from control_center.read_control import DECISIONS
 from orchestrator.builtin_tools import TOOLS, Fail
-from orchestrator.judge_control import ACTIONS
 from orchestrator.definition import Config, RetriedKind, Retry, Step, Workflow
+from orchestrator.judge_control import ACTIONS
 from persistence.settings import Settings
 from workers.mcp_client import server_entry
 

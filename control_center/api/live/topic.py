@@ -26,6 +26,7 @@ OVERLAP = 2.0  # seconds
 LONGEST = STATEMENT_SECONDS + 5.0  # seconds: PostgreSQL ends our statements before
 REMEMBERED = 10_000  # executions of the list
 FEW = 100  # steps: of fewer nothing need be forgotten
+UNTOLD = {"input", "output", "override", "reused_from"}  # of a step: whoever wants them reads the execution
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,6 @@ def _step_change(row: DictRow) -> dict[str, Any]:
         "started_at": row["step_started_at"],
         "completed_at": row["step_completed_at"],
         "error": row["step_error"],
-        "input": None,
-        "output": None,
+        **dict.fromkeys(UNTOLD),
     }
-    return shapes.step_shape(step).model_dump(by_alias=True, exclude={"input", "output"})
+    return shapes.step_shape(step).model_dump(by_alias=True, exclude=UNTOLD)

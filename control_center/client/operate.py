@@ -41,8 +41,8 @@ class Wish(TypedDict, total=False):
 
 
 def control(execution: Id, action: str, **wish: Unpack[Wish]) -> Flow[Controlled]:
-    """Carries out an action: pause, resume, cancel, retry, rerun, skip, set-output, decide, fork or replay. Of fork and replay
-    the answer is the new execution. Raises Refused, NotFound, InvalidRequest."""
+    """Carries out an action: pause, resume, cancel, retry, rerun, skip, set-output, decide, fork or replay. Of fork and
+    replay the answer is the new execution. Raises Refused, NotFound, InvalidRequest."""
     call = post(_path(execution, action), _body(wish), repeatable=action in AFTER)
     return _carried_out(execution, action, call)
 
