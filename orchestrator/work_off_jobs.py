@@ -1,7 +1,7 @@
 """Works off controls of many executions, a page at a time. Any number of orchestrators may do it at once.
 
-Invariant: an execution's control and the job's progress are one transaction (control_for_job in schema.sql), so that a job whose
-orchestrator died goes on behind the last execution that was acted on.
+Invariant: an execution's control and the job's progress are one transaction (control_for_job in schema.sql), so that a job
+whose orchestrator died goes on behind the last execution that was acted on.
 """
 
 from __future__ import annotations

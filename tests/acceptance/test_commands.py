@@ -363,3 +363,19 @@ def test_a_failed_execution_exits_with_7(configured: dict[str, str], home: Path)
     (step,) = state["steps"]
     assert set(step) == {"name", "status", "output", "duration", "retries"}
     assert (step["name"], step["status"], step["retries"]) == ("one", "failed", 0)
+
+
+def test_a_control_without_services_brings_its_own(alone: dict[str, str], home: Path) -> None:
+    """A run failed; its first step is skipped by hand, and the command's own workers bring it to its end."""
+    (home / "flow.yaml").write_text(
+        "steps:\n- {name: one, tool: builtin.fail, params: {kind: tool_error}, assign: one}\n"
+        "- {name: two, tool: builtin.echo, params: {got: '${one}'}, assign: two}\n"
+    )
+    failed = afu9(alone, "run", str(home / "flow.yaml"), "--json")
+    assert failed.returncode == 7, failed.stderr
+    one = json.loads(failed.stdout)["executionId"]
+    told = afu9(alone, "skip", one, "--step", "one", "--wait", "--json")
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout)["output"]["two"] == {"got": None}
+    assert afu9(alone, "pause", one).returncode == 4
+    assert afu9(alone, "retry", one[:13], "--dry-run").returncode == 4

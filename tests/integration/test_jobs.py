@@ -15,18 +15,20 @@ import pytest
 from control_center.api import control_many
 from orchestrator import work_off_jobs
 from orchestrator.broker import StepBroker
+from orchestrator.control import Controller, Wish
 from orchestrator.push import STEP_QUEUE
 from orchestrator.submit import Request, Submitter
 from orchestrator.work_off_jobs import IDLE, work_off
-from persistence.executions import create_execution
+from persistence.errors import Refused
+from persistence.executions import create_execution, get_execution_steps
 from persistence.pool import Pool, run
 from persistence.settings import Settings
 from tests.api_server import running_api
-from tests.drive import status_of, submit
+from tests.drive import drive, drive_some, status_of, submit
 from tests.fleet import Fleet, environment, wait_until
 from tests.integration.test_api import problem
-from tests.integration.test_controls import failed_at
-from tests.workflows import sequence
+from tests.integration.test_controls import Breaks, failed_at
+from tests.workflows import FunctionTools, echo, sequence
 
 LEASE = 30.0
 BULK = "/api/workflow/executions/bulk"
@@ -177,6 +179,48 @@ def test_a_job_of_ids_resumes_cancels_and_retries(api: httpx.Client, pool: Pool,
     assert state(api, cancelled) == ("completed", 3, 2, 1)
     assert status_of(pool, kept) == "running"
     assert len(api.get(f"/api/workflow/execution/{failed}/results").json()["results"]) == 1
+
+
+def standing(pool: Pool, status: str, *, goes_on: bool) -> UUID:
+    """An execution of three steps, whose middle one has failed if it has begun."""
+    tools = FunctionTools(echo=Breaks(1))
+    config = {"continueOnError": True} if goes_on else {}
+    execution_id = submit(pool, sequence(3, config=config, retry={"maxAttempts": 1}))
+    if goes_on or status == "failed":
+        drive_some(pool, execution_id, tools, 3 if status == "completed" else 2)
+    elif status == "completed":
+        drive(pool, execution_id, FunctionTools(echo=echo))
+    controller = Controller(pool, None)
+    if status in ("paused", "cancelled"):
+        controller.carry_out(execution_id, Wish({"paused": "pause", "cancelled": "cancel"}[status], "ada"))
+    assert status_of(pool, execution_id) == status
+    return execution_id
+
+
+STANDINGS = [("running", False), ("paused", False), ("completed", False), ("failed", False), ("cancelled", False)]
+STANDINGS += [("running", True), ("paused", True), ("completed", True), ("cancelled", True)]
+
+
+@pytest.mark.parametrize("action", ["pause", "resume", "cancel", "retry"])
+def test_a_job_does_what_the_control_does(api: httpx.Client, pool: Pool, broker: StepBroker, action: str) -> None:
+    """However the execution stands: the same steps, the same results kept, the same refusals."""
+
+    def seen(execution_id: UUID) -> tuple[str, list[str], int]:
+        kept = run(pool, "step_results", {"execution_id": execution_id})
+        steps = [step["status"] for step in get_execution_steps(pool, execution_id)]
+        return status_of(pool, execution_id), steps, len(kept)
+
+    for status, goes_on in STANDINGS:
+        alone, among = (standing(pool, status, goes_on=goes_on) for _ in range(2))
+        try:
+            Controller(pool, None).carry_out(alone, Wish(action, "ada"))
+            done = 1
+        except Refused:
+            done = 0
+        job = job_of(api, action=action, ids=[str(among)])
+        work_all(pool, broker)
+        assert state(api, job) == ("completed", 1, done, 1 - done)
+        assert seen(among) == seen(alone), (status, goes_on)
 
 
 def test_a_job_that_is_taken_over_goes_on_behind_the_last_one(api: httpx.Client, pool: Pool) -> None:
