@@ -406,8 +406,9 @@ def test_bad_holds_are_problems(api: httpx.Client) -> None:
 
 
 def test_an_unknown_outcome_is_the_only_one_to_be_left_as_failed(api: httpx.Client, pool: Pool) -> None:
-    """Whatever else failed has failed."""
+    """Whatever else failed has failed; and a decision is about a step, not about all that failed."""
     execution_id, _, _ = failed_at(pool, 1, 3)
+    problem(ask(api, execution_id, "decide", decision="retry"), 422, "invalid-request")
     body = problem(ask(api, execution_id, "decide", step="step_1", decision="fail"), 409, "action-refused")
     assert body["executionStatus"] == "failed"
 
