@@ -63,6 +63,9 @@ class NoTools:
     def may_repeat(self, server: str, tool: str, idempotent: bool | None) -> bool:
         return True
 
+    def prices(self, server: str) -> dict[str, Any]:
+        return {}
+
     def shown(self, params: Any) -> Any:
         return params
 

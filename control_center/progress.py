@@ -14,6 +14,7 @@ from uuid import UUID
 import click
 
 from control_center.source import Row, Source
+from orchestrator.price import usd
 from workers.secrets import redact
 
 AT_REST = ("completed", "failed", "cancelled", "paused")
@@ -143,6 +144,7 @@ def result_object(execution: Row, steps: Sequence[Row]) -> dict[str, Any]:
         "startedAt": iso(execution["started_at"]),
         "completedAt": iso(execution["completed_at"]),
         "forkedFrom": text(execution["forked_from"]),
+        **cost_keys(execution),
         "steps": step_objects(steps),
     }
 
@@ -166,6 +168,7 @@ def step_objects(steps: Sequence[Row]) -> list[dict[str, Any]]:
             "retryCount": step["retry_count"],
             "override": redact(step["override"]),
             "reusedFrom": text(step["reused_from"]),
+            **cost_keys(step),
         }
         for step in steps
     ]
@@ -193,6 +196,15 @@ def result_objects(results: Sequence[Row]) -> list[dict[str, Any]]:
         }
         for one in results
     ]
+
+
+def cost_keys(row: Row) -> dict[str, Any]:
+    """Of an execution or a step: US dollars as a decimal text, null if nothing is priced, and the calls without a price."""
+    return {"costUsd": dollars(row.get("cost_nanos")), "unpricedCalls": row.get("unpriced_calls")}
+
+
+def dollars(nanos: int | None) -> str | None:
+    return None if nanos is None else usd(nanos)
 
 
 def event_objects(events: Sequence[Row]) -> list[dict[str, Any]]:

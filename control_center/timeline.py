@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from control_center.progress import elapsed_ms, in_ms
+from control_center.progress import dollars, elapsed_ms, in_ms
 from control_center.source import Row
 from workers.secrets import redact
 
@@ -39,6 +39,7 @@ def render_execution(
     yield f"{glyph(status)} {name} {execution['id']}  {status}  {_span(execution)}"
     if execution.get("forked_from"):
         yield f"made of {execution['forked_from']}"
+    yield from _cost(execution)
     yield ""
     yield from render_timeline(execution, steps, events)
     yield from _render_controls(steps, events, replaced)
@@ -89,7 +90,7 @@ def render_timeline(execution: Row, steps: Sequence[Row], events: Sequence[Row])
         mark = REUSED if step.get("reused_from") else glyph(step["status"])
         yield (
             f"  {mark} {step['step_name']:<{names}}  {step['tool'] or '':<{tools}}  {bar}  "
-            f"{_milliseconds(step['duration_ms']):>9}{_retries(step)}"
+            f"{_milliseconds(step['duration_ms']):>9}{_retries(step)}{_step_cost(step)}"
         ).rstrip()
         for event in events:
             if event["step_id"] == step["id"]:
@@ -123,6 +124,22 @@ def _milliseconds(value: int | None) -> str:
 def _retries(step: Row) -> str:
     count: Any = step["retry_count"]
     return f"  {count} {'retry' if count == 1 else 'retries'}" if count else ""
+
+
+def _cost(execution: Row) -> Iterator[str]:
+    """Nothing where nothing has a price and nobody set a limit."""
+    spent, most = dollars(execution.get("cost_nanos")), dollars(execution.get("max_cost_nanos"))
+    if spent is None and most is None:
+        return
+    unpriced = execution.get("unpriced_calls")
+    limit = f" of at most {most} USD" if most is not None else ""
+    calls = f", {unpriced} unpriced {'call' if unpriced == 1 else 'calls'}" if unpriced else ""
+    yield f"cost: {spent or '0.00'} USD{limit}{calls}"
+
+
+def _step_cost(step: Row) -> str:
+    spent = dollars(step.get("cost_nanos"))
+    return f"  {spent} USD" if spent is not None else ""
 
 
 def _cut(text: str) -> str:

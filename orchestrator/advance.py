@@ -20,6 +20,7 @@ from orchestrator.backoff import delay_seconds
 from orchestrator.broker import StepBroker
 from orchestrator.outcome import Cancelled, Failed, Outcome, Skipped, Succeeded
 from orchestrator.plan import PlannedStep
+from orchestrator.price import Cost
 from orchestrator.push import push_steps
 from persistence import transitions
 from persistence.errors import Afu9Error, InvalidInput
@@ -36,7 +37,7 @@ LONGEST_WISH = 300.0  # seconds of a server's Retry-After that are honoured
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One attempt that has ended: the claim, its step's plan, the params as they may be stored (None if it came to none),
-    the settled outcome, and its output as JSON text."""
+    the settled outcome, its output as JSON text, and what it cost (None: not counted)."""
 
     claim: Claim
     step: PlannedStep
@@ -45,6 +46,12 @@ class Attempt:
     output: str = ""
     held_until: float = math.inf  # on this process's clock, how long it is tried while PostgreSQL is away
     pause: str | None = None  # why the execution is to be paused before this is recorded
+    cost: Cost | None = None
+
+    @property
+    def unpriced(self) -> bool:
+        """It called a tool, at a price nobody knows."""
+        return self.cost is not None and self.cost.nanos is None
 
     @property
     def patience(self) -> float:
@@ -125,7 +132,9 @@ class Recorder:
             case Failed() as failed:
                 transition = self._charge(attempt, failed)
             case Cancelled(reason=reason):
-                transition = transitions.release_step(self._pool, attempt.claim, reason, patience=attempt.patience)
+                transition = transitions.release_step(
+                    self._pool, attempt.claim, reason, unpriced=attempt.unpriced, patience=attempt.patience
+                )
             case never:
                 assert_never(never)
         return self._ring([transition])[0]
@@ -207,6 +216,8 @@ class Recorder:
             retryable=is_retryable(failed, step),
             delay_ms=round(delay * 1000),
             params=None if attempt.params is None else encode_json(attempt.params),
+            cost_nanos=attempt.cost.nanos if attempt.cost is not None else None,
+            unpriced=attempt.unpriced,
             patience=attempt.patience,
         )
 
@@ -215,7 +226,9 @@ def _completion(attempt: Attempt, hand_over: bool) -> Completion:
     if isinstance(attempt.outcome, Skipped):
         return Completion(attempt.claim, None, None, hand_over, attempt.held_until)
     params = None if attempt.params is None else encode_json(attempt.params)
-    return Completion(attempt.claim, attempt.output, params, hand_over, attempt.held_until)
+    if attempt.cost is None:
+        return Completion(attempt.claim, attempt.output, params, hand_over, attempt.held_until)
+    return Completion(attempt.claim, attempt.output, params, hand_over, attempt.held_until, True, attempt.cost.nanos)
 
 
 def _execution_of(sent: _Sent) -> UUID:

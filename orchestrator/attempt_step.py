@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from random import getrandbits
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
 from orchestrator.advance import Attempt
+from orchestrator.builtin_tools import BUILTIN
 from orchestrator.definition import RESULT
 from orchestrator.outcome import Cancelled, Failed, Skipped, Succeeded
 from orchestrator.plan import PlannedStep
+from orchestrator.price import Prices, cost_of, price_of
 from orchestrator.settle import settle
 from orchestrator.substitute import EvaluationError, with_references
 from persistence.json_value import encode_json
 from persistence.transitions import Claim
+
+Admit: TypeAlias = Callable[[int], Failed | None]  # nano-dollars that a call is sure to cost -> why it may not be made
 
 
 class ToolCaller(Protocol):
@@ -41,17 +46,27 @@ class ToolCaller(Protocol):
         """Whether a call that may have run may be made again. `idempotent` is what the step says of it."""
         ...
 
+    def prices(self, server: str) -> Prices:
+        """What calls of its tools cost; empty if nobody said."""
+        ...
+
     def shown(self, params: Any) -> Any:
         """The params as they may be stored: without secrets."""
         ...
 
 
 def attempt_step(
-    claim: Claim, step: PlannedStep, tools: ToolCaller, cancelled: threading.Event, held_until: float = math.inf
+    claim: Claim,
+    step: PlannedStep,
+    tools: ToolCaller,
+    cancelled: threading.Event,
+    held_until: float = math.inf,
+    admit: Admit | None = None,
 ) -> Attempt:
     """Runs the attempt, whose result is worth recording until then (on the monotonic clock). What a person wants of it goes
     before what the definition says. The idempotency key is the
-    same for every attempt of the step: a server may use it to tell a repetition from a second wish."""
+    same for every attempt of the step: a server may use it to tell a repetition from a second wish. `admit` is asked
+    before the call where the execution has a limit of cost."""
     key = f"{claim.execution_id}:{step.name}"
     wanted = claim.override or {}
     if wanted.get("skip"):
@@ -67,6 +82,12 @@ def attempt_step(
     if step.idempotency_argument is not None:
         params = {**params, step.idempotency_argument: key}
     shown = tools.shown(params)
+    prices = tools.prices(step.server)
+    if admit is not None and step.server != BUILTIN:
+        price = price_of(prices, step.tool_name)
+        if (refused := admit(price.known_nanos if price is not None else 0)) is not None:
+            return Attempt(claim, step, shown, refused, held_until=held_until)
+    began = time.monotonic()
     outcome = tools.call(
         step.server,
         step.tool_name,
@@ -76,6 +97,8 @@ def attempt_step(
         meta={"traceparent": traceparent(claim.execution_id)},
         cancelled=cancelled,
     )
+    seconds, limited = time.monotonic() - began, admit is not None
+    cost = cost_of(outcome, step.server, step.tool_name, prices, seconds, limited=limited)
     pause = None
     if isinstance(outcome, Succeeded) and (step.fail_when is not None or step.pause_when is not None):
         outcome, pause = _looked_at(outcome, step, claim.scope)
@@ -85,7 +108,7 @@ def attempt_step(
         may_repeat=lambda: tools.may_repeat(step.server, step.tool_name, step.idempotent),
         max_output_bytes=tools.max_output_bytes,
     )
-    return Attempt(claim, step, shown, settled, text, held_until, pause)
+    return Attempt(claim, step, shown, settled, text, held_until, pause, cost)
 
 
 def _looked_at(

@@ -6,9 +6,10 @@ strict; only a whole number may also be written as a decimal (`3.0`), because JS
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
@@ -20,6 +21,9 @@ RESULT = "result"  # what pauseWhen and failWhen call the step's own output
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
 TOOL_PATTERN = r"^[a-z][a-z0-9_-]*\.[A-Za-z][A-Za-z0-9_.\-/]*$"
+
+AMOUNT_PATTERN = r"^(?!0+(\.0+)?$)[0-9]{1,6}(\.[0-9]{1,9})?$"  # of dollars, to the nano
+LEAST_DOLLARS, MOST_DOLLARS = 1e-9, 999_999
 
 T = TypeVar("T")
 
@@ -34,6 +38,15 @@ def _whole_number(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _amount(value: Any) -> str | int | float:
+    """As it was written: a decimal text or a number of dollars."""
+    if isinstance(value, str) and re.fullmatch(AMOUNT_PATTERN, value):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool) and LEAST_DOLLARS <= value <= MOST_DOLLARS:
+        return value
+    raise PydanticCustomError("amount", "must be an amount of dollars above 0, for example 0.5 or “0.50”")
+
+
 Maybe = Annotated[T | None, BeforeValidator(_refuse_null)]
 Integer = Annotated[int, BeforeValidator(_whole_number)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=MAX_NAME)]
@@ -42,6 +55,19 @@ ConditionText = Annotated[str, Field(min_length=1, examples=["${variable}", "${i
 InitialDelay = Annotated[int, Field(ge=100, le=MAX_MS), BeforeValidator(_whole_number)]
 MaxDelay = Annotated[int, Field(ge=1000, le=MAX_MS), BeforeValidator(_whole_number)]
 StepTimeout = Annotated[int, Field(ge=1, le=MAX_MS), BeforeValidator(_whole_number)]
+Dollars = Annotated[
+    str | int | float,
+    PlainValidator(_amount),
+    WithJsonSchema(
+        {
+            "type": ["number", "string"],
+            "minimum": LEAST_DOLLARS,
+            "maximum": MOST_DOLLARS,
+            "pattern": AMOUNT_PATTERN,
+            "examples": [0.5, "0.50"],
+        }
+    ),
+]
 WorkflowTimeout = Annotated[int, Field(ge=1000, le=MAX_MS), BeforeValidator(_whole_number)]
 
 
@@ -159,6 +185,10 @@ class Config(_Strict):
     )
     max_retries: Integer = Field(
         default=0, ge=0, le=100, description="Retries of each step that has no retry block of its own"
+    )
+    max_cost: Maybe[Dollars] = Field(
+        default=None,
+        description="US dollars that the execution may cost: the call that would cross it is not made, and its step fails",
     )
 
 

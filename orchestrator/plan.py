@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from orchestrator.conditions import Condition, compile_condition
 from orchestrator.definition import RESULT, Config, Retry, Step, Workflow
 from orchestrator.explain import explain
+from orchestrator.price import nanos_of
 from orchestrator.substitute import Template, compile_template
 from persistence.errors import InvalidDefinition
 
@@ -129,17 +130,20 @@ def _compiled(text: str | None) -> Condition | None:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All steps, by index. timeout_ms: milliseconds for the whole execution, None for no limit."""
+    """All steps, by index. timeout_ms: milliseconds for the whole execution, max_cost_nanos: what it may cost, in
+    nano-dollars; None for no limit."""
 
     steps: Sequence[PlannedStep]
     continue_on_error: bool
     timeout_ms: int | None
+    max_cost_nanos: int | None = None
 
 
 def plan(workflow: Workflow) -> Plan:
     """Plans a validated workflow: each step waits for the one before it."""
     config = workflow.config or Config()
-    return Plan(PlannedSteps(workflow.steps, config), config.continue_on_error, config.timeout_ms)
+    limit = None if config.max_cost is None else nanos_of(config.max_cost)
+    return Plan(PlannedSteps(workflow.steps, config), config.continue_on_error, config.timeout_ms, limit)
 
 
 def definition_hash(workflow: Workflow) -> str:

@@ -15,6 +15,7 @@ from orchestrator.attempt_step import ToolCaller, attempt_step
 from orchestrator.definition import Workflow
 from orchestrator.outcome import Cancelled, Failed, Skipped, Succeeded
 from orchestrator.plan import PlannedStep, definition_hash, plan
+from orchestrator.price import has_room, over_limit
 from persistence.ids import time_ordered_uuid
 from persistence.transitions import Claim
 
@@ -52,6 +53,8 @@ class _InMemoryRun:
         self._steps = plan(workflow).steps
         self._continue = plan(workflow).continue_on_error
         self._timeout_ms = plan(workflow).timeout_ms
+        self._max_cost = plan(workflow).max_cost_nanos
+        self._spent = 0
         self._context = context
         self._tools = tools
         self._pause: str | None = None
@@ -89,7 +92,10 @@ class _InMemoryRun:
                 self._scope(step),
                 retries,
             )
-            attempt = attempt_step(claim, step, self._tools, threading.Event())
+            admit = None if self._max_cost is None else self._admit
+            attempt = attempt_step(claim, step, self._tools, threading.Event(), admit=admit)
+            if attempt.cost is not None:
+                self._spent += attempt.cost.nanos or 0
             self._pause = attempt.pause
             match attempt.outcome:
                 case Succeeded(output=output):
@@ -105,6 +111,10 @@ class _InMemoryRun:
                     return StepResult(step.name, "failed", None, reason, _since(started), retries)
                 case never:
                     assert_never(never)
+
+    def _admit(self, known_nanos: int) -> Failed | None:
+        limit = self._max_cost or 0
+        return None if has_room(known_nanos, self._spent, limit) else over_limit(known_nanos, self._spent, limit)
 
     def _scope(self, step: PlannedStep) -> dict[str, Any]:
         preset = self._context.get("variables") or {}

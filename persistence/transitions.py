@@ -41,7 +41,8 @@ class ReadyStep:
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A step taken. `scope` holds the values its templates name; `retries_so_far` counts the tool's failures; `override` is
-    what a person wants of this attempt: {"input": params}, {"output": value} or {"skip": true}."""
+    what a person wants of this attempt: {"input": params}, {"output": value} or {"skip": true}; `max_cost_nanos` what its
+    execution may cost, in nano-dollars."""
 
     step_id: UUID
     attempt: int
@@ -51,6 +52,7 @@ class Claim:
     scope: dict[str, Any]
     retries_so_far: int
     override: dict[str, Any] | None = None
+    max_cost_nanos: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +72,16 @@ class Transition:
 @dataclass(frozen=True, slots=True)
 class Completion:
     """A step that ended well: output and params are JSON text, None for one whose condition was false. `hand_over`: its
-    successor is wanted. `held_until`: on this process's clock, how long it is tried while PostgreSQL is away."""
+    successor is wanted. `held_until`: on this process's clock, how long it is tried while PostgreSQL is away. `counted`: its
+    cost is recorded, in nano-dollars; None: its price is not known."""
 
     claim: Claim
     output: str | None
     params: str | None
     hand_over: bool = False
     held_until: float = 0.0
+    counted: bool = False
+    cost_nanos: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +214,12 @@ def _record(completion: Completion) -> str:
     output = "" if completion.output is None else f',"output":{completion.output}'
     params = "" if completion.params is None else f',"input":{completion.params}'
     hand_over = "true" if completion.hand_over else "false"
-    return f'{{"step":"{claim.step_id}","attempt":{claim.attempt},"hand_over":{hand_over}{output}{params}}}'
+    cost = (
+        ""
+        if not completion.counted
+        else f',"cost":{"null" if completion.cost_nanos is None else completion.cost_nanos}'
+    )
+    return f'{{"step":"{claim.step_id}","attempt":{claim.attempt},"hand_over":{hand_over}{output}{params}{cost}}}'
 
 
 def _completed(completion: Completion, row: DictRow | None) -> Transition:
@@ -228,6 +238,7 @@ def _completed(completion: Completion, row: DictRow | None) -> Transition:
             row["scope"],
             row["retries_so_far"],
             row["override"],
+            row["max_cost_nanos"],
         )
     status = "skipped" if completion.output is None else "completed"
     ready = ready_steps(row)
@@ -244,9 +255,12 @@ def charge_step(
     retryable: bool,
     delay_ms: int,
     params: str | None,
+    cost_nanos: int | None = None,
+    unpriced: bool = False,
     patience: float = 0.0,
 ) -> Transition:
-    """running -> pending after `delay_ms`, or failed. Raises retry_count once per attempt."""
+    """running -> pending after `delay_ms`, or failed. Raises retry_count once per attempt. `cost_nanos`: what it cost;
+    `unpriced`: it called the tool, at a price nobody knows."""
     parameters = {
         "step_id": step_id,
         "attempt": attempt,
@@ -255,13 +269,22 @@ def charge_step(
         "retryable": retryable,
         "delay_ms": delay_ms,
         "input": params,
+        "cost": cost_nanos,
+        "unpriced": unpriced,
     }
     return _transition(step_id, run(pool, "charge_step", parameters, patience=patience))
 
 
-def release_step(pool: Pool, claim: Claim, reason: str, *, patience: float = 0.0) -> Transition:
-    """running -> pending, uncharged."""
-    parameters = {"step_id": claim.step_id, "attempt": claim.attempt, "reason": reason}
+def reserve_cost(pool: Pool, claim: Claim, nanos: int, *, patience: float = 0.0) -> DictRow:
+    """Before a call of an execution with a limit that is sure to cost so much: admitted, spent_nanos (null: the attempt no
+    longer holds its step), max_nanos."""
+    parameters = {"step_id": claim.step_id, "attempt": claim.attempt, "nanos": nanos}
+    return run(pool, "reserve_cost", parameters, patience=patience)[0]
+
+
+def release_step(pool: Pool, claim: Claim, reason: str, *, unpriced: bool = False, patience: float = 0.0) -> Transition:
+    """running -> pending, uncharged. `unpriced`: the tool was called, at a price nobody knows."""
+    parameters = {"step_id": claim.step_id, "attempt": claim.attempt, "reason": reason, "unpriced": unpriced}
     return _transition(claim.step_id, run(pool, "release_step", parameters, patience=patience))
 
 

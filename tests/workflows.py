@@ -10,6 +10,7 @@ from uuid import UUID
 
 from orchestrator.definition import Workflow
 from orchestrator.outcome import Cancelled, Failed, Succeeded
+from orchestrator.price import Price
 from orchestrator.validate import validate
 from persistence.executions import get_execution_steps
 from persistence.pool import Pool
@@ -44,6 +45,7 @@ class FunctionTools:
         self._lock = threading.Lock()
         self.calls: Counter[str] = Counter()
         self.keys: Counter[str] = Counter()
+        self.priced: dict[str, dict[str, Price]] = {}  # by server and tool
 
     def call(
         self,
@@ -64,6 +66,9 @@ class FunctionTools:
 
     def may_repeat(self, server: str, tool: str, idempotent: bool | None) -> bool:
         return self.repeatable if idempotent is None else idempotent
+
+    def prices(self, server: str) -> dict[str, Price]:
+        return self.priced.get(server, {})
 
     def shown(self, params: Any) -> Any:
         return params

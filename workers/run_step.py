@@ -10,18 +10,28 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from functools import lru_cache
+from functools import lru_cache, partial
 from uuid import UUID
 
 from orchestrator.advance import Attempt, Recorder
-from orchestrator.attempt_step import ToolCaller, attempt_step
+from orchestrator.attempt_step import Admit, ToolCaller, attempt_step
 from orchestrator.broker import StepBroker
 from orchestrator.outcome import Failed, Skipped, Succeeded
 from orchestrator.plan import Plan, plan_for
+from orchestrator.price import over_limit
 from persistence.errors import Afu9Error, InvalidInput, NotFound
 from persistence.gather import Gather
 from persistence.pool import Pool, run
-from persistence.transitions import Claim, Completion, ReadyStep, Transition, claim_step, claim_steps, complete_steps
+from persistence.transitions import (
+    Claim,
+    Completion,
+    ReadyStep,
+    Transition,
+    claim_step,
+    claim_steps,
+    complete_steps,
+    reserve_cost,
+)
 from workers.in_flight import Handed, InFlight
 from workers.work_queue import WorkQueue
 
@@ -114,7 +124,12 @@ class StepRunner:
             return None
         planned = self._plan(claim.definition_hash).steps[claim.step_index]
         held_until = time.monotonic() + (planned.timeout_ms or self._timeout_ms) / 1000 + GRACE
-        attempt = attempt_step(claim, planned, self._tools, self.in_flight.cancelled(step), held_until)
+        cancelled = self.in_flight.cancelled(step)
+        attempt = attempt_step(claim, planned, self._tools, cancelled, held_until, self._limit(claim))
+        if attempt.cost is not None and attempt.cost.nanos is None:
+            log.info(
+                "step %s: the price of this call of %s is unknown: %s", claim.step_id, planned.tool, attempt.cost.why
+            )
         if isinstance(attempt.outcome, Failed):
             raise AttemptFailed(attempt)
         if attempt.pause is not None:
@@ -130,6 +145,17 @@ class StepRunner:
             "reason": attempt.pause,
         }
         run(self.pool, "pause_execution", parameters, patience=attempt.patience)
+
+    def _limit(self, claim: Claim) -> Admit | None:
+        """Asks whether a call may be made, of an execution that has a limit of cost."""
+        return partial(self._admit, claim) if claim.max_cost_nanos is not None else None
+
+    def _admit(self, claim: Claim, known_nanos: int) -> Failed | None:
+        with self._away():
+            found = reserve_cost(self.pool, claim, known_nanos, patience=GRACE)
+        if found["admitted"]:
+            return None
+        return over_limit(known_nanos, found["spent_nanos"] or 0, claim.max_cost_nanos or 0)
 
     def _claimed(self, step: ReadyStep) -> Claim | None:
         with self._away():

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from orchestrator.builtin_tools import BUILTIN
 from orchestrator.outcome import Cancelled, Failed, Succeeded
+from orchestrator.price import Prices
 from persistence.errors import Afu9Error, InvalidInput
 from persistence.pool import Pool, run
 from persistence.settings import Settings
@@ -99,6 +100,11 @@ class Tools:
             return True  # it cannot have been called
         unknown = Failed("transport", "", "unknown")
         return retry_is_safe(unknown, annotations=self._annotations(server, tool), config=config, idempotent=idempotent)
+
+    def prices(self, server: str) -> Prices:
+        """What the operator configured; empty if nothing."""
+        config = self.client.servers.get(server)
+        return config.prices if config is not None else {}
 
     def shown(self, params: Any) -> Any:
         """The params as they may be stored."""

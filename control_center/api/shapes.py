@@ -12,13 +12,14 @@ from psycopg.rows import DictRow
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from control_center.progress import iso, result_objects, step_objects, text
+from control_center.progress import cost_keys, dollars, iso, result_objects, step_objects, text
 from orchestrator.judge_control import allowed_actions
 from workers.secrets import redact
 
 Json = dict[str, Any]
 Label = Annotated[str, Field(max_length=255)]
 MAX_BATCH = 1000
+ENDED = ("completed", "failed", "cancelled")  # and their costs are written
 
 
 class _Shape(BaseModel):
@@ -89,7 +90,8 @@ class DryRun(_Shape):
 
 
 class ExecutionRow(_Shape):
-    """An execution in a listing: no payloads, its error cut to 200 characters. `allowedActions`: by its status alone."""
+    """An execution in a listing: no payloads, its error cut to 200 characters. `allowedActions`: by its status alone.
+    `costUsd` and `unpricedCalls` are null while it runs."""
 
     id: str
     workflow_id: str | None
@@ -104,6 +106,8 @@ class ExecutionRow(_Shape):
     title: str | None
     labels: dict[str, Any]
     allowed_actions: list[str]
+    cost_usd: str | None
+    unpriced_calls: int | None
 
 
 class ExecutionList(_Shape):
@@ -137,6 +141,9 @@ class Execution(_Shape):
     definition_hash: str | None
     forked_from: str | None
     allowed_actions: list[str]
+    cost_usd: str | None = Field(description="US dollars, a decimal text; null: nothing has a price")
+    unpriced_calls: int | None = Field(description="Calls whose price is not known")
+    max_cost_usd: str | None = Field(description="The definition's config.maxCost")
 
 
 class Step(_Shape):
@@ -156,6 +163,8 @@ class Step(_Shape):
     retry_count: int
     tool: str | None
     error_kind: str | None
+    cost_usd: str | None
+    unpriced_calls: int | None
     attempt: int
     next_run_at: str | None
     claimed_at: str | None
@@ -245,6 +254,7 @@ def execution_row(row: DictRow) -> ExecutionRow:
         title=row["title"],
         labels=row["labels"],
         allowed_actions=allowed_actions(row["status"]),
+        **cost_keys(row if row["status"] in ENDED else {}),
     )
 
 
@@ -271,6 +281,8 @@ def execution_detail(row: DictRow, steps: Sequence[DictRow], hidden: frozenset[s
             definition_hash=row["definition_hash"],
             forked_from=text(row["forked_from"]),
             allowed_actions=allowed_actions(row["status"], ours=row["definition_hash"] is not None),
+            max_cost_usd=dollars(row["max_cost_nanos"]),
+            **cost_keys(row),
         ),
         steps=[step_shape(step, hidden) for step in steps],
         metadata=Metadata(

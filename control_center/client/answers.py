@@ -78,6 +78,8 @@ class ExecutionRow:
     title: str | None
     labels: dict[str, Any]
     allowed_actions: list[str] = field(default_factory=list)
+    cost_usd: str | None = None
+    unpriced_calls: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class ExecutionPage:
 @dataclass(frozen=True, slots=True)
 class Execution:
     """`status`: pending, running, paused, completed, failed or cancelled. `forked_from`: the execution that a fork or a
-    replay was made of. `allowed_actions`: the controls it takes now."""
+    replay was made of. `allowed_actions`: the controls it takes now. `cost_usd`: US dollars, an exact decimal text."""
 
     id: str
     workflow_id: str | None
@@ -110,6 +112,9 @@ class Execution:
     definition_hash: str | None
     forked_from: str | None = None
     allowed_actions: list[str] = field(default_factory=list)
+    cost_usd: str | None = None
+    unpriced_calls: int | None = None
+    max_cost_usd: str | None = None
 
     @property
     def ended(self) -> bool:
@@ -139,6 +144,8 @@ class Step:
     claimed_at: datetime | None = None
     override: Any = None
     reused_from: str | None = None
+    cost_usd: str | None = None
+    unpriced_calls: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -473,6 +480,28 @@ class McpHealth:
     servers: list[ServerHealth]
     total: int
     healthy: int
+
+
+@dataclass(frozen=True, slots=True)
+class CostSum:
+    """`cost_usd`: US dollars, an exact decimal text. `unpriced_calls`: those of the calls whose price is not known."""
+
+    cost_usd: str
+    calls: int
+    unpriced_calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cost(CostSum):
+    """`name`: of the workflow (empty: it has none), the server, the tool, or the UTC day."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CostList:
+    costs: list[Cost]
+    total: CostSum
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,6 +126,7 @@ class AsyncClient(Connection):
     get_workflow = _returns(keep.get_workflow)
     enable = _returns(keep.enable)
     disable = _returns(keep.disable)
+    costs = _returns(keep.costs)
     tools = _returns(keep.tools)
     mcp_health = _returns(keep.mcp_health)
     health = _returns(keep.health)

@@ -127,6 +127,7 @@ class Client(Connection):
     get_workflow = _returns(keep.get_workflow)
     enable = _returns(keep.enable)
     disable = _returns(keep.disable)
+    costs = _returns(keep.costs)
     tools = _returns(keep.tools)
     mcp_health = _returns(keep.mcp_health)
     health = _returns(keep.health)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from control_center.client.answers import (
+    CostList,
     Health,
     McpHealth,
     Readiness,
@@ -51,6 +52,11 @@ def enable(name: str) -> Flow[Workflow]:
 def disable(name: str) -> Flow[Workflow]:
     """No execution of it is started any more; those that run go on."""
     return ask(Call("POST", path("api", "workflow", "workflows", name, "disable")), Workflow)
+
+
+def costs(window: str = "30d", by: str = "workflow") -> Flow[CostList]:
+    """What calls cost on so many UTC days, today included; `by` workflow, server, tool or day."""
+    return ask(Call("GET", path("api", "workflow", "cost", window=window, by=by)), CostList)
 
 
 def tools(server: str | None = None) -> Flow[list[Tool]]:

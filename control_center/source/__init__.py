@@ -70,6 +70,9 @@ class Source(Protocol):
     def compare(self, a: UUID | None, b: UUID) -> ShownComparison:
         """B as it differs from A, or without an A from its previous good run. Raises NotFound if there is none."""
 
+    def costs(self, days: int, by: str) -> Sequence[Row]:
+        """What was spent on so many UTC days, by workflow, server, tool or day: name, calls, unpriced_calls, cost_nanos."""
+
     def progress(self, execution_id: UUID) -> Iterator[Row]:
         """One row per look, for as long as it is asked for: status, steps_total, steps_done, running_name, retries, times."""
 

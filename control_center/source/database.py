@@ -81,6 +81,9 @@ class DatabaseSource:
     def compare(self, a: UUID | None, b: UUID) -> ShownComparison:
         return show_comparison(compare_stored(self._pool, a, b))
 
+    def costs(self, days: int, by: str) -> Sequence[Row]:
+        return run(self._pool, "sum_costs", {"days": days, "by": by})
+
     def progress(self, execution_id: UUID) -> Iterator[Row]:
         require_execution(self._pool, execution_id)
         while True:

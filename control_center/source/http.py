@@ -19,6 +19,7 @@ from control_center.progress import iso
 from control_center.read_files import read_bytes
 from control_center.show_comparison import ShownComparison
 from control_center.source import Control, Row, Source, Whole, Wish
+from orchestrator.price import nanos_of
 from persistence.errors import (
     Afu9Error,
     Disabled,
@@ -65,13 +66,17 @@ class HttpSource:
         detail = self._client.get(execution_id)
         events = self._client.events(execution_id)
         return Whole(
-            _row(detail.execution) | {"workflow_name": detail.execution.workflow},
+            _row(detail.execution)
+            | {"workflow_name": detail.execution.workflow, "max_cost_nanos": _nanos(detail.execution.max_cost_usd)},
             [_row(step) | {"step_name": step.name, "step_index": step.index} for step in detail.steps],
             [_row(event) | {"created_at": event.at} for event in events],
         )
 
     def compare(self, a: UUID | None, b: UUID) -> ShownComparison:
         return ShownComparison.model_validate_json(json.dumps(_object(self._client.compare(a, b))))
+
+    def costs(self, days: int, by: str) -> Sequence[Row]:
+        return [_row(one) for one in self._client.costs(f"{days}d", by).costs]
 
     def progress(self, execution_id: UUID) -> Iterator[Row]:
         row: dict[str, Any] = {}
@@ -118,7 +123,12 @@ class HttpSource:
 
 
 def _row(value: Any) -> dict[str, Any]:
-    return {one.name: getattr(value, one.name) for one in fields(value)}
+    row = {one.name: getattr(value, one.name) for one in fields(value)}
+    return row | {"cost_nanos": _nanos(row.get("cost_usd"))}
+
+
+def _nanos(dollars: str | None) -> int | None:
+    return None if dollars is None else nanos_of(dollars)
 
 
 def _object(value: Any) -> Any:

@@ -1,7 +1,7 @@
 -- One page of executions, newest first. Parameters that are null do not filter; each of the others has an index, but for
 -- `text`, which needs a `since`.
 SELECT e.id, e.workflow_id, e.status, e.started_at, e.completed_at, left(e.error, 200) AS error, e.triggered_by,
-       e.github_run_id, e.created_at, e.title, e.labels,
+       e.github_run_id, e.created_at, e.title, e.labels, e.cost_nanos, e.unpriced_calls,
        (SELECT d.definition ->> 'name' FROM workflow_definitions d WHERE d.hash = e.definition_hash) AS workflow_name
   FROM workflow_executions e
  WHERE (%(status)s::text IS NULL OR e.status = %(status)s)

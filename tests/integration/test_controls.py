@@ -171,7 +171,7 @@ def test_a_cancelled_execution_goes_no_further(pool: Pool) -> None:
     row = get_execution(pool, execution_id)
     assert row is not None
     assert row["error"] == "because"
-    run(pool, "release_step", {"step_id": step["id"], "attempt": 1, "reason": "stopped"})
+    run(pool, "release_step", {"step_id": step["id"], "attempt": 1, "reason": "stopped", "unpriced": False})
     assert drive(pool, execution_id, tools) == "cancelled"
     controller.carry_out(execution_id, wish("retry"))
     assert drive(pool, execution_id, tools) == "completed"

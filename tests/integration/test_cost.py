@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,6 +20,7 @@ import redis
 
 from orchestrator.broker import StepBroker
 from orchestrator.hints import Teller
+from orchestrator.price import Price
 from orchestrator.push import STEP_QUEUE, step_of
 from orchestrator.submit import Request, Submitter
 from persistence import gather
@@ -97,6 +99,14 @@ ACROSS_WORKERS = Cost(
 )
 
 
+PRICED = replace(
+    BY_HAND_OVER,
+    updated=3,  # cost_days
+    hot=1,
+    read=BY_HAND_OVER.read | {"workflow_definitions": 1, "workflow_executions": 3, "workflow_steps": 6},
+)
+
+
 def times(cost: Cost, factor: int, **others: Any) -> Cost:
     """Of so many steps."""
     rows = {table: factor * rows for table, rows in cost.read.items()}
@@ -133,7 +143,8 @@ class OneWorker:
     def __init__(self, pool: Pool, broker: StepBroker, queue: WorkQueue | None):
         broker.teller = Teller(broker.publish) if queue is not None else None  # not started: its pace is a clock's
         self.queue = queue
-        self.runner = StepRunner(pool, broker, FunctionTools(echo=echo), uuid4(), InFlight(), queue)
+        self.tools = FunctionTools(echo=echo)
+        self.runner = StepRunner(pool, broker, self.tools, uuid4(), InFlight(), queue)
 
     def work_on(self, step: ReadyStep) -> None:
         with self.runner.in_flight.only(step):
@@ -273,6 +284,20 @@ def test_a_step_that_changes_hands_costs_two_statements_and_three_trips_to_redis
             work_on_next()
     assert one == ACROSS_WORKERS
     assert twenty == times(ACROSS_WORKERS, 20)
+
+
+def test_a_priced_step_writes_the_row_of_its_day_beside(pool: Pool, meter: Meter, broker: StepBroker) -> None:
+    """In the same statement and commit; the execution's row is as little touched as without a price."""
+    worker = OneWorker(pool, broker, WorkQueue(4))
+    worker.tools.priced = {"test": {"*": Price(Decimal("0.001"))}}
+    (first,) = submit(pool, broker, WARM + 30)
+    worker.work_on(first)
+    for _ in range(WARM):
+        worker.work_on_next()
+    with meter.costs() as twenty:
+        for _ in range(20):
+            worker.work_on_next()
+    assert twenty == times(PRICED, 20)
 
 
 def test_an_engine_of_ones_own_goes_on_as_well(pool: Pool, meter: Meter, settings: Settings) -> None:

@@ -48,6 +48,10 @@ ROW = dict.fromkeys(
         "tool",
         "next_run_at",
         "claimed_at",
+        "cost_nanos",
+        "unpriced_calls",
+        "step_cost_nanos",
+        "step_unpriced_calls",
     ]
 ) | {
     "id": EXECUTION,

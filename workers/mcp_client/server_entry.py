@@ -15,13 +15,14 @@ from urllib.parse import urlsplit
 from persistence.errors import Fault
 from workers.mcp_client.eras import BARE, MODERN_VERSIONS
 from workers.mcp_client.references import MissingReference, References
+from workers.mcp_client.server_prices import read_prices
 from workers.mcp_client.servers import ServerConfig
 
 _PROTOCOLS = ("auto", *MODERN_VERSIONS, "legacy", BARE)
 _OF_HTTP = ("url", "headers", "allow_insecure", "connect_timeout")
 _OF_STDIO = ("command", "args", "env", "cwd")
 _OF_BOTH = ("disabled", "max_inflight", "max_request_bytes", "max_response_bytes", "protocol", "timeout")
-_OF_TOOLS = ("retryable_rpc_codes", "tools", "trust_annotations", "unannotated")
+_OF_TOOLS = ("prices", "retryable_rpc_codes", "tools", "trust_annotations", "unannotated")
 _OURS = _OF_HTTP + _OF_STDIO + _OF_BOTH + _OF_TOOLS
 _OF_OTHERS = ("type", "transport", "name", "title", "description", "icon", "autoApprove", "alwaysAllow", "envFile")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -83,6 +84,8 @@ class _Reader:
         self._take(values, "retryable_rpc_codes", _is_codes, "must be a list of whole numbers")
         if "retryable_rpc_codes" in values:
             values["retryable_rpc_codes"] = frozenset(values["retryable_rpc_codes"])
+        if "prices" in self._entry:
+            values["prices"] = read_prices(self._entry["prices"], self._fault)
         return values | self._tools()
 
     def _take(self, values: dict[str, Any], key: str, fits: Callable[[Any], bool], demand: str) -> None:

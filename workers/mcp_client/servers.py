@@ -8,6 +8,8 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Literal
 
+from orchestrator.price import Prices
+
 MIB = 1024 * 1024
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -36,6 +38,7 @@ class ServerConfig:
     unannotated: Literal["retry", "unsafe"] = "retry"
     retryable_rpc_codes: frozenset[int] = frozenset()
     allow_insecure: bool = False
+    prices: Prices = field(default_factory=dict)
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
     @property

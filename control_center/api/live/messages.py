@@ -70,6 +70,8 @@ class StepChange(_Message):
     error: str | None
     error_kind: str | None
     retry_count: int
+    cost_usd: str | None
+    unpriced_calls: int | None
     attempt: int
     next_run_at: str | None
     claimed_at: str | None

@@ -155,6 +155,8 @@ def _step_change(row: DictRow) -> dict[str, Any]:
         "started_at": row["step_started_at"],
         "completed_at": row["step_completed_at"],
         "error": row["step_error"],
+        "cost_nanos": row["step_cost_nanos"],
+        "unpriced_calls": row["step_unpriced_calls"],
         **dict.fromkeys(UNTOLD),
     }
     return shapes.step_shape(step).model_dump(by_alias=True, exclude=UNTOLD)
