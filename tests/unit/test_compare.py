@@ -50,8 +50,8 @@ def test_an_execution_does_not_diverge_from_itself() -> None:
     one = run_of("a", "b", step("a", status="failed", error="no", error_kind="tool_error"))
     assert first(one, one) is None
     other = run_of(
-        step("a", duration_ms=9, cost=0.5, defined={"name": "a", "tool": "t.a", "params": {}, "title": "A"}),
-        "b",
+        step("a", duration_ms=9, cost=0.5),
+        step("b", defined={"name": "b", "tool": "t.a", "params": {}, "title": "B"}),
         step("a", status="failed", error="no", error_kind="tool_error"),
         title="another",
         completed_at=None,

@@ -147,6 +147,11 @@ def test_a_reordered_list_has_only_moves(items: list[Any], data: st.DataObject) 
         ("é", "e\u0301", [("changed", "", "", "é", "e\u0301")]),
         (["a", "b"], ["a", "x", "b"], [("added", None, "/1", None, "x")]),
         (["a", "b", "c"], ["b", "c"], [("removed", "/0", "/0", "a", None)]),
+        (
+            [{"a": 1, "b": 2}, 5, 6],
+            [5, 6, {"b": 2, "a": 1}],
+            [("moved", "/0", "/2", {"a": 1, "b": 2}, {"a": 1, "b": 2})],
+        ),
         (["a", "b", "c"], ["b", "c", "a"], [("moved", "/0", "/2", "a", "a")]),
         ([1, 2, 3], [1, 9, 3], [("changed", "/1", "/1", 2, 9)]),
         ([{"v": 1}, 5], [0, {"v": 1}, 5], [("added", None, "/0", None, 0)]),
@@ -188,4 +193,5 @@ def test_what_stays_is_the_longest_rising_sequence() -> None:
     """The fewest then have moved."""
     assert staying([]) == []
     assert staying([3, 0, 1, 2]) == [1, 2, 3]
+    assert staying([1, 2, 3, 0]) == [0, 1, 2]
     assert staying([0, 4, 1, 2, 3]) == [0, 2, 3, 4]
