@@ -1,7 +1,7 @@
 -- The steps of executions, each with the hash of its tool's schemas when it was last claimed: the newest seen by then, or
 -- else the first seen later. The schemas themselves stand in the first row of each hash.
 SELECT s.execution_id, s.step_name, s.step_index, s.status, s.tool, s.input, s.output, s.error, s.error_kind, s.retry_count,
-       s.lost_count, s.duration_ms, v.hash AS tool_hash,
+       s.lost_count, s.duration_ms, (s.cost_nanos / 1e9)::float8 AS cost, v.hash AS tool_hash,
        CASE WHEN row_number() OVER (PARTITION BY s.tool, v.hash ORDER BY s.execution_id, s.step_index) = 1 THEN v.schemas END
          AS tool_schemas
   FROM workflow_steps s
