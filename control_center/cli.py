@@ -23,6 +23,7 @@ COMMANDS = {
     "ls": ("control_center.list_executions", "List recent executions."),
     "show": ("control_center.show_execution", "Show an execution with its steps and attempts."),
     "diff": ("control_center.diff_executions", "Compare two executions: where they first diverge, and in what."),
+    "reconstruct": ("control_center.reconstruct_execution", "Tell an execution's state, now or at a past moment."),
     "watch": ("control_center.watch_execution", "Follow an execution until it rests."),
     "logs": ("control_center.watch_execution", "Tell what an execution's steps and attempts did."),
     "pause": ("control_center.control_execution", "Begin nothing more of an execution until it is resumed."),

@@ -198,6 +198,12 @@ def result_objects(results: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
+def show_state(state: Row) -> dict[str, Any]:
+    """A state object (orchestrator/reconstruct.py) as it may be seen."""
+    steps = [{**step, "output": redact(step["output"])} for step in state["steps"]]
+    return {**state, "input": redact(state["input"]), "context": redact(state["context"]), "steps": steps}
+
+
 def cost_keys(row: Row) -> dict[str, Any]:
     """Of an execution or a step: US dollars as a decimal text, null if nothing is priced, and the calls without a price."""
     return {"costUsd": dollars(row.get("cost_nanos")), "unpricedCalls": row.get("unpriced_calls")}

@@ -56,7 +56,8 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A step as one of the two executions has it. duration_ms: None until it ended; cost: US dollars, None where none is known."""
+    """A step as one of the two executions has it. duration_ms: None until it ended; cost: US dollars, None where none is
+    known."""
 
     index: int
     tool: str | None

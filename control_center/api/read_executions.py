@@ -16,6 +16,8 @@ from control_center.api import shapes
 from control_center.api.auth import needs
 from control_center.api.paging import decode_cursor, encode_cursor
 from control_center.api.problems import Problem, documented
+from control_center.progress import show_state
+from orchestrator.read_state import read_state
 from persistence.errors import NotFound
 from persistence.executions import find_execution, get_execution_steps, require_execution
 from persistence.json_value import encode_json
@@ -188,6 +190,16 @@ def get_events(
     rows = run(pool, "get_execution_events", {"execution_id": execution_id})
     events = [shapes.event_shape(row) for row in rows if row["id"] > after]
     return shapes.EventList(events=events, total=len(events))
+
+
+@router.get("/execution/{execution_id}/state", responses=documented("not-found", "invalid-request"))
+def get_state(
+    request: Request,
+    execution_id: UUID,
+    at: Annotated[AwareDatetime | None, Query(description="A past moment; now without it")] = None,
+) -> shapes.State:
+    """What the execution is, or was at a past moment, told from its rows: the original's state object."""
+    return shapes.State(**show_state(read_state(request.app.state.read_pool, execution_id, at)))
 
 
 @router.get("/execution/{execution_id}/results", responses=documented("not-found", "invalid-request"))

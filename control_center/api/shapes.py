@@ -209,6 +209,26 @@ class StepDetail(_Shape):
     attempts: list[Event]
 
 
+class StepState(_Shape):
+    """`duration`: milliseconds."""
+
+    name: str
+    status: str
+    output: Any
+    duration: int | None
+    retries: int
+
+
+class State(_Shape):
+    """An execution as it is, or was."""
+
+    execution_id: str
+    status: str
+    input: Any
+    context: Any
+    steps: list[StepState]
+
+
 class StepResult(_Shape):
     """A result that a person had replaced. `control`: the id of the event that says who and why."""
 

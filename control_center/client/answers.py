@@ -201,6 +201,28 @@ class StepResult:
 
 
 @dataclass(frozen=True, slots=True)
+class StepState:
+    """`duration`: milliseconds."""
+
+    name: str
+    status: str
+    output: Any
+    duration: int | None
+    retries: int
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """An execution as it is, or was at a past moment."""
+
+    execution_id: str
+    status: str
+    input: Any
+    context: Any
+    steps: list[StepState]
+
+
+@dataclass(frozen=True, slots=True)
 class ResultList:
     results: list[StepResult]
 

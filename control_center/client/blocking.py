@@ -102,6 +102,7 @@ class Client(Connection):
     events = _returns(follow.events)
     compare = _returns(follow.compare)
     results = _returns(follow.results)
+    state = _returns(follow.state)
     find = _returns(follow.find)
     wait = _returns(follow.wait)
     result = _returns(follow.result)

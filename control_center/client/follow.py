@@ -21,6 +21,7 @@ from control_center.client.answers import (
     ExecutionRow,
     Found,
     ResultList,
+    State,
     Step,
     StepDetail,
     StepResult,
@@ -60,6 +61,11 @@ def compare(a: Id | None, b: Id) -> Flow[Comparison]:
     that was made before it. Raises NotFound."""
     previous = "true" if a is None else None
     return ask(Call("GET", path("api", "workflow", "compare", a=a, b=b, previousGood=previous)), Comparison)
+
+
+def state(execution: Id, *, at: datetime | None = None) -> Flow[State]:
+    """What it is, or was at a past moment (an aware datetime). Raises NotFound for a moment before it was made."""
+    return ask(Call("GET", _path(execution, "state", at=None if at is None else at.isoformat())), State)
 
 
 def results(execution: Id) -> Flow[list[StepResult]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import UUID
@@ -66,6 +67,9 @@ class Source(Protocol):
 
     def whole(self, execution_id: UUID) -> Whole:
         """Everything about one."""
+
+    def state(self, execution_id: UUID, at: datetime | None) -> Mapping[str, Any]:
+        """What it was at that moment, or is now: the original's state object. Raises NotFound for a moment before it was."""
 
     def compare(self, a: UUID | None, b: UUID) -> ShownComparison:
         """B as it differs from A, or without an A from its previous good run. Raises NotFound if there is none."""

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from uuid import UUID
 
 from control_center.check_wish import check_wish
 from control_center.list_tools import tool_schemas
+from control_center.progress import show_state
 from control_center.read_control import read_control
 from control_center.services import Services, open_services
 from control_center.show_comparison import ShownComparison, show_comparison
@@ -24,6 +26,7 @@ from control_center.source import Control, Row, Source, Whole, Wish
 from orchestrator.broker import StepBroker
 from orchestrator.compare_stored import compare_stored
 from orchestrator.control import Controller, Done, Preview
+from orchestrator.read_state import read_state
 from orchestrator.recover import Recovery
 from orchestrator.submit import Request, Submitter
 from persistence.executions import find_execution, get_execution_steps, require_execution
@@ -77,6 +80,9 @@ class DatabaseSource:
             get_execution_steps(self._pool, execution_id),
             run(self._pool, "get_execution_events", {"execution_id": execution_id}),
         )
+
+    def state(self, execution_id: UUID, at: datetime | None) -> Mapping[str, Any]:
+        return show_state(read_state(self._pool, execution_id, at))
 
     def compare(self, a: UUID | None, b: UUID) -> ShownComparison:
         return show_comparison(compare_stored(self._pool, a, b))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, fields, is_dataclass
 from datetime import UTC, datetime
@@ -71,6 +71,10 @@ class HttpSource:
             [_row(step) | {"step_name": step.name, "step_index": step.index} for step in detail.steps],
             [_row(event) | {"created_at": event.at} for event in events],
         )
+
+    def state(self, execution_id: UUID, at: datetime | None) -> Mapping[str, Any]:
+        state: Mapping[str, Any] = _object(self._client.state(execution_id, at=at))
+        return state
 
     def compare(self, a: UUID | None, b: UUID) -> ShownComparison:
         return ShownComparison.model_validate_json(json.dumps(_object(self._client.compare(a, b))))

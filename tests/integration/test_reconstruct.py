@@ -10,23 +10,15 @@ import pytest
 
 from orchestrator.control import Controller, Wish
 from orchestrator.outcome import Failed
-from orchestrator.reconstruct import reconstruct
+from orchestrator.read_state import read_state
 from persistence.errors import NotFound
-from persistence.executions import get_execution_steps, require_execution
-from persistence.pool import Pool, run
+from persistence.pool import Pool
 from tests.drive import drive, drive_some, submit
 from tests.workflows import FunctionTools, echo, sequence
 
 
 def state(pool: Pool, execution_id: UUID, at: datetime | None = None) -> dict[str, Any]:
-    given = {"execution_id": execution_id}
-    return reconstruct(
-        require_execution(pool, execution_id),
-        get_execution_steps(pool, execution_id),
-        run(pool, "step_results", given),
-        run(pool, "get_execution_events", given),
-        at,
-    )
+    return read_state(pool, execution_id, at)
 
 
 def now(pool: Pool) -> datetime:
