@@ -66,6 +66,7 @@ class StepBroker(RedisBroker):
         self.health = RedisHealth()
         self._outages_marked = 0
         self.teller: Teller | None = None  # of a worker: it publishes hints of its own
+        self.load: Callable[[], int] = lambda: 0  # of a worker: how many steps it has in hand
         self.wanted: Callable[[int], int] | None = None  # of a worker: how many more messages, if it holds so many
         self.consuming: list[StepConsumer] = []
         self.draining = False  # set by a worker that stops: its consumers then fetch no more

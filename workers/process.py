@@ -83,7 +83,7 @@ class WorkerProcess(Middleware):
         self._catalogue = CatalogueKeeper(self._pool, self._client, settings.tools_ttl_seconds)
         queue = WorkQueue(worker.worker_threads)
         worker.work_queue = queue  # type: ignore[assignment]  # it does what Dramatiq asks of one
-        broker.wanted = queue.wanted
+        broker.load, broker.wanted = queue.load, queue.wanted
         queue.on_room = broker.tell_of_room
         self.tools = tools = Tools.from_settings(
             self._client, settings, self._pool, known=self._catalogue.wait_for, waiting=queue.calling
