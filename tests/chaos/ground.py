@@ -35,6 +35,7 @@ from tests.fleet import ROOT, environment, mcp_config
 PATIENCE = 30.0  # seconds that the harness itself waits for a server it has killed
 THREADS = 8
 MOST_LOST = 100
+PRICES = {"*": {"perCall": "0.000003", "perSecond": "0.0071"}}  # of every call; no two attempts cost the same
 
 
 @dataclass
@@ -116,7 +117,7 @@ class Ground:
             drain_seconds=5,
             **chosen,
         )
-        config = mcp_config(folder, chaos={"url": self.tools_url, "protocol": "legacy"})
+        config = mcp_config(folder, chaos={"url": self.tools_url, "protocol": "legacy", "prices": PRICES})
         told = environment(settings, config) | {
             "AFU9_MAX_LOST": str(MOST_LOST),
             "AFU9_DIRECT_SECONDS": "1",

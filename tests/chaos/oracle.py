@@ -34,6 +34,15 @@ VIOLATIONS: dict[str, str] = {
     "attempt <> 1 + retries + releases": """
         SELECT id, step_name, status, attempt, retry_count, released_count FROM workflow_steps
          WHERE attempt <> (status IN ('completed', 'failed', 'skipped'))::integer + retry_count + released_count""",
+    "no call was priced": "SELECT 1 AS nothing WHERE NOT EXISTS (SELECT FROM cost_days WHERE cost_nanos > 0)",
+    "days cost other than steps": """
+        SELECT * FROM (SELECT sum(cost_nanos) AS days, sum(unpriced_calls) AS unpriced FROM cost_days) d,
+                      (SELECT sum(cost_nanos) AS steps, sum(unpriced_calls) AS unpriced_steps FROM workflow_steps) s
+         WHERE d.days IS DISTINCT FROM s.steps OR coalesce(d.unpriced, 0) <> coalesce(s.unpriced_steps, 0)""",
+    "executions cost other than steps": """
+        SELECT e.id, e.cost_nanos, s.cost FROM workflow_executions e, LATERAL (
+               SELECT sum(w.cost_nanos) AS cost FROM workflow_steps w WHERE w.execution_id = e.id) s
+         WHERE e.unpriced_calls IS NOT NULL AND e.cost_nanos IS DISTINCT FROM s.cost""",
 }
 
 ROWS = """
