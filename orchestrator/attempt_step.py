@@ -64,15 +64,12 @@ def attempt_step(
     admit: Admit | None = None,
 ) -> Attempt:
     """Runs the attempt, whose result is worth recording until then (on the monotonic clock). What a person wants of it goes
-    before what the definition says. The idempotency key is the
-    same for every attempt of the step: a server may use it to tell a repetition from a second wish. `admit` is asked
-    before the call where the execution has a limit of cost."""
+    before what the definition says. The idempotency key is the same for every attempt of the step: a server may use it to
+    tell a repetition from a second wish. `admit` is asked before the call where the execution has a limit of cost."""
     key = f"{claim.execution_id}:{step.name}"
     wanted = claim.override or {}
-    if wanted.get("skip"):
-        return Attempt(claim, step, None, Skipped(), held_until=held_until)
-    if "output" in wanted:
-        return Attempt(claim, step, None, Succeeded(wanted["output"]), encode_json(wanted["output"]), held_until)
+    if "skip" in wanted or "output" in wanted:
+        return _ended_by_hand(claim, step, wanted, held_until)
     try:
         if "input" not in wanted and step.condition is not None and not step.condition.holds(claim.scope):
             return Attempt(claim, step, None, Skipped(), held_until=held_until)
@@ -109,6 +106,14 @@ def attempt_step(
         max_output_bytes=tools.max_output_bytes,
     )
     return Attempt(claim, step, shown, settled, text, held_until, pause, cost)
+
+
+def _ended_by_hand(claim: Claim, step: PlannedStep, wanted: Mapping[str, Any], held_until: float) -> Attempt:
+    """Without a call: the step is skipped, or has the output that a person gave it."""
+    if "skip" in wanted:
+        return Attempt(claim, step, None, Skipped(), held_until=held_until)
+    output = wanted["output"]
+    return Attempt(claim, step, None, Succeeded(output), encode_json(output), held_until)
 
 
 def _looked_at(

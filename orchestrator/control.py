@@ -104,7 +104,7 @@ class Controller:
         """Raises NotFound, InvalidInput, and Refused with what is allowed."""
         facts = self._look(execution_id)
         if wish.action in ("fork", "replay"):
-            fork = self._plan_new(facts, wish)
+            fork = self._plan_new(facts, wish, self._payload(facts))
             names = [step.name for step in fork.workflow.steps]
             reused = [names[entry["index"]] for entry in fork.reused]
             calls = self._calls(fork.workflow.model_dump(by_alias=True, exclude_unset=True), fork.called)
@@ -221,9 +221,11 @@ class Controller:
             for index in indexes
         )
 
-    def _plan_new(self, facts: Facts, wish: Wish) -> Fork:
+    def _payload(self, facts: Facts) -> Mapping[str, Any]:
+        return run(self._pool, "execution_payload", {"id": facts.id})[0]
+
+    def _plan_new(self, facts: Facts, wish: Wish, payload: Mapping[str, Any]) -> Fork:
         refuse_unless_allowed(facts, wish.action)
-        payload = run(self._pool, "execution_payload", {"id": facts.id})[0]
         if wish.action == "replay":
             if wish.step is None:
                 raise InvalidInput("replay needs a step")
@@ -233,8 +235,8 @@ class Controller:
         return fork if wish.input is UNSET else replace(fork, input=wish.input)
 
     def _start_new(self, facts: Facts, wish: Wish) -> Done:
-        fork = self._plan_new(facts, wish)
-        payload = run(self._pool, "execution_payload", {"id": facts.id})[0]
+        payload = self._payload(facts)
+        fork = self._plan_new(facts, wish, payload)
         digest = definition_hash(fork.workflow)
         register_definition(self._pool, digest, stored_definition(fork.workflow), stored_plan(plan(fork.workflow)))
         request = {
