@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,6 +13,7 @@ import httpx
 import pytest
 
 from control_center.keys import Trust
+from control_center.source.http import open_http
 from persistence.executions import create_execution, get_execution_steps
 from persistence.pool import Pool, run
 from persistence.settings import Settings
@@ -437,3 +439,22 @@ def test_an_etag_changes_with_every_control(api: httpx.Client, pool: Pool) -> No
 def test_starting_needs_no_operator_and_controls_do_not_hinder_it(api: httpx.Client) -> None:
     """A start's route is not shadowed by a control's."""
     assert detail(api, started(api))["execution"]["forkedFrom"] is None
+
+
+def test_the_state_of_a_past_moment_is_told_over_http(api: httpx.Client, pool: Pool) -> None:
+    """As the state object itself, by the client and to the command line; outputs under telling keys are not shown."""
+    execution_id = submit(pool, sequence(2))
+    tools = FunctionTools(echo=lambda **given: {"token": "abc", **given})
+    drive_some(pool, execution_id, tools, 1)
+    between = datetime.now(UTC)
+    drive(pool, execution_id, tools)
+    address = f"/api/workflow/execution/{execution_id}/state"
+    now, then = api.get(address).json(), api.get(address, params={"at": between.isoformat()}).json()
+    assert [step["status"] for step in now["steps"]] == ["completed", "completed"]
+    assert [step["status"] for step in then["steps"]] == ["completed", "pending"]
+    assert (now["status"], then["status"]) == ("completed", "running")
+    assert now["steps"][0]["output"]["token"] == "[redacted]"
+    with open_http(str(api.base_url), None, None) as source:
+        assert source.state(execution_id, between) == then
+    early = api.get(address, params={"at": "2020-01-01T00:00:00Z"})
+    assert (early.status_code, early.json()["type"]) == (404, "https://afu9.dev/problems/not-found")
