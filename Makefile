@@ -6,7 +6,7 @@ RUN := .venv/.run
 DEV := .venv/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check audit test chaos bench bench-parts conformance clean
+.PHONY: help install demo check audit test browser-test chaos bench bench-parts conformance clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ audit: $(DEV) ## Ask the package index for known vulnerabilities of what is pinn
 
 test: $(DEV) ## Run all tests on an embedded PostgreSQL and Valkey
 	$(BIN)/python -m pytest
+
+browser-test: $(DEV) ## Run the tests that need a browser (Debian's package chromium); `make test` runs them too where it is
+	$(BIN)/python -m pytest tests/browser
 
 chaos: $(DEV) ## Kill everything for three minutes and compare (CHAOS_EXECUTIONS, CHAOS_MINUTES, CHAOS_SEED)
 	$(BIN)/python -m tests.chaos

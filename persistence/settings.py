@@ -45,6 +45,7 @@ class Settings(BaseSettings):
     max_lost: int = Field(3, validation_alias="AFU9_MAX_LOST", ge=1, le=100)
     api_host: str = Field("127.0.0.1", validation_alias="AFU9_API_HOST", min_length=1)
     api_port: int = Field(3000, validation_alias="AFU9_API_PORT", ge=0, le=65_535)
+    api_root: str = Field("", validation_alias="AFU9_API_ROOT", pattern=r"^(/[A-Za-z0-9._~-]+)*$")
     api_auth: str = Field("none", validation_alias="AFU9_API_AUTH", pattern="^(none|keys)$")
     trusted_proxies: str = Field("", validation_alias="AFU9_TRUSTED_PROXIES")
     proxy_role: Literal["viewer", "submitter", "operator", "admin"] = Field(

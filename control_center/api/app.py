@@ -28,6 +28,9 @@ from control_center.api.known_parameters import refuse_unknown_parameters
 from control_center.api.limits import Limits
 from control_center.api.live import events, socket
 from control_center.api.live.hub import Hub
+from control_center.api.prefix import Prefix
+from control_center.dashboard import SCREENS
+from control_center.dashboard.pages import is_page, show_fault
 from control_center.keys import Trust
 from orchestrator.broker import StepBroker
 from orchestrator.control import Controller
@@ -73,7 +76,7 @@ def make_app(settings: Settings, trust: Trust) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.gate = Gate(lambda: app.state.pool, trust)
-    problems.install(app)
+    problems.install(app, lambda request, problem: show_fault(request, problem) if is_page(request) else None)
 
     @app.exception_handler(read_executions.NotModified)
     async def not_modified(_request: Request, same: read_executions.NotModified) -> Response:
@@ -97,6 +100,9 @@ def make_app(settings: Settings, trust: Trust) -> FastAPI:
     )
     for module in routers:
         app.include_router(module.router)
+    for screen in SCREENS:
+        app.include_router(screen.router)
     problems.describe(app)
     app.add_middleware(Limits, per_second=settings.api_requests_per_second)
+    app.add_middleware(Prefix, root=settings.api_root)
     return app

@@ -5,10 +5,10 @@ Every type is in PROBLEMS and in docs/api.md; a client may match on `type`, neve
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -136,11 +136,12 @@ def _pointer(location: Sequence[Any]) -> str:
     return "/" + "/".join(parts[1:] if parts[:1] == ["body"] else parts)
 
 
-def install(app: FastAPI) -> None:
-    """All errors of the app become problems."""
+def install(app: FastAPI, show: Callable[[Request, Problem], Response | None]) -> None:
+    """All errors of the app become problems. `show` may show one in its own way."""
 
-    def answer(_request: Request, error: Exception) -> JSONResponse:
-        return problem_of(error).response()
+    def answer(request: Request, error: Exception) -> Response:
+        problem = problem_of(error)
+        return show(request, problem) or problem.response()
 
     for kind in (Problem, Afu9Error, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, answer)

@@ -57,20 +57,24 @@ class Filters(Selection):
 @router.get("/executions", responses=documented("invalid-request", "unknown-parameter", "foreign-cursor"))
 def list_executions(request: Request, response: Response, filters: Annotated[Filters, Query()]) -> shapes.ExecutionList:
     """Recent executions, newest first."""
-    pool: Pool = request.app.state.read_pool
+    rows, cursor = find_page(request.app.state.read_pool, filters)
+    if cursor is not None:
+        following = request.url.include_query_params(cursor=cursor)
+        response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+    executions = [shapes.execution_row(row) for row in rows]
+    more = cursor is not None
+    return shapes.ExecutionList(executions=executions, total=len(rows), next_cursor=cursor, has_more=more)
+
+
+def find_page(pool: Pool, filters: Filters) -> tuple[list[DictRow], str | None]:
+    """A page's rows, and the cursor of the next if there is one. Raises Problem."""
     parameters = _parameters(pool, filters)
     marked = filters.model_dump(exclude={"limit", "cursor"})
     if filters.cursor is not None:
         parameters["at"], parameters["id"] = decode_cursor(marked, filters.cursor)
     rows = run(pool, "page_executions", {**parameters, "limit": filters.limit + 1}, prepare=False)
     more, rows = len(rows) > filters.limit, rows[: filters.limit]
-    cursor = encode_cursor(marked, rows[-1]["created_at"], rows[-1]["id"]) if more else None
-    if cursor is not None:
-        following = request.url.include_query_params(cursor=cursor)
-        response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
-    return shapes.ExecutionList(
-        executions=[shapes.execution_row(row) for row in rows], total=len(rows), next_cursor=cursor, has_more=more
-    )
+    return rows, encode_cursor(marked, rows[-1]["created_at"], rows[-1]["id"]) if more else None
 
 
 def _parameters(pool: Pool, filters: Filters) -> dict[str, Any]:

@@ -29,16 +29,21 @@ def sign_in(request: Request, response: Response, given: SignIn) -> Session:
     check_origin(request)
     gate: Gate = request.app.state.gate
     principal = gate.of_key(given.key)
+    set_cookie(request, response, given.key)
+    return Session(name=principal.name, role=principal.role)
+
+
+def set_cookie(request: Request, response: Response, key: str) -> None:
+    """Signs the browser in that asks."""
     response.set_cookie(
         COOKIE,
-        given.key,
+        key,
         max_age=COOKIE_SECONDS,
         httponly=True,
         samesite="lax",
         secure=request.url.scheme == "https",
         path=request.scope.get("root_path") or "/",
     )
-    return Session(name=principal.name, role=principal.role)
 
 
 @router.get("/session", responses=documented("unauthenticated"))

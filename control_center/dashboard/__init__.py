@@ -1,0 +1,11 @@
+"""Pages for people: what runs, what went wrong, and what can be done about it.
+
+A screen is a module with a router and a template: it reads rows, and gives them to `page`. Pages come whole from the server
+and work without a script; with one, their regions follow what happens. Drawing (`draw/`) is pure: data in, SVG out.
+"""
+
+from __future__ import annotations
+
+from control_center.dashboard import assets, list_executions, sign_in
+
+SCREENS = (list_executions, sign_in, assets)

@@ -1,0 +1,1 @@
+"""Pictures as SVG text, drawn by the server: data in, markup out, no I/O."""
