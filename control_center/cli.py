@@ -39,6 +39,7 @@ COMMANDS = {
     "hold": ("control_center.hold_calls", "Begin no call of a tool, a server or a workflow until it is released."),
     "release": ("control_center.hold_calls", "Let held calls go on."),
     "holds": ("control_center.hold_calls", "List what is held."),
+    "demo-data": ("control_center.demo.make_demo_data", "Fill the database with made-up executions to look at."),
     "cost": ("control_center.sum_costs", "Sum up what calls cost."),
     "tools": ("control_center.list_tools", "List what the MCP servers offer."),
     "key": ("control_center.keys", "Make, list and revoke keys of the HTTP API."),

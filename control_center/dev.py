@@ -39,17 +39,18 @@ def dev_command(workers: int, port: int | None) -> int:
             "DATABASE_URL": services.settings.database_dsn,
             "REDIS_URL": services.settings.redis_url,
         }
+        port = _usable_port(settings.api_port, port)
+        click.echo(f"dashboard http://127.0.0.1:{port}{settings.api_root}/ui/executions")
         click.echo(f"database  {masked(services.settings.database_dsn)}")
         click.echo(f"redis     {masked(services.settings.redis_url)}")
         click.echo(f"state     {settings.state_dir.absolute()}")
         click.echo(f"servers   {settings.mcp_config or 'builtin only: set AFU9_MCP_CONFIG to an mcpServers file'}")
-        port = _usable_port(settings.api_port, port)
         roles = [
             Role("api", environment, "--host", "127.0.0.1", "--port", str(port)),
             Role("orchestrator", environment),
             *(Role("worker", environment) for _ in range(workers)),
         ]
-        click.echo(f"api       http://127.0.0.1:{port}/api")
+        click.echo(f"api       http://127.0.0.1:{port}{settings.api_root}/api")
         click.echo(
             f"running   api, orchestrator, {workers} worker(s). Try `afu9 run FILE` in this folder; Ctrl-C ends all"
         )

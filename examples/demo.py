@@ -53,11 +53,15 @@ def main() -> int:
     say(f"done in {time.monotonic() - started:.1f} s. Next:", prompt="")
     print(f"""\
   export AFU9_MCP_CONFIG=examples/mcp.json AFU9_DEMO_ROOT={folder.absolute()}
-  .venv/bin/afu9 dev                                    # servers, orchestrator and a worker, until Ctrl-C
+  .venv/bin/afu9 dev                                    # servers, API, orchestrator and a worker, until Ctrl-C
+  .venv/bin/afu9 demo-data                              # a week of executions to look at
   .venv/bin/afu9 run examples/flaky.yaml                # a step that fails twice, and one that is skipped
   .venv/bin/afu9 ls
   .venv/bin/afu9 show {execution}
-  .venv/bin/afu9 doctor""")
+  .venv/bin/afu9 doctor
+
+While `afu9 dev` runs, a browser shows what just ran:
+  http://127.0.0.1:{os.environ.get("AFU9_API_PORT", "3000")}/ui/executions/{execution}""")
     return answer.returncode
 
 

@@ -10,7 +10,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -20,7 +21,7 @@ from orchestrator.definition import Workflow
 from orchestrator.run_in_memory import StepResult, run_in_memory
 from orchestrator.submit import Request, Submitter
 from orchestrator.validate import validate
-from persistence.errors import Afu9Error
+from persistence.errors import Afu9Error, Unreachable
 from persistence.executions import get_execution_steps, require_execution
 from persistence.ids import time_ordered_uuid
 from persistence.pool import Pool, check_database, open_pool, run
@@ -106,9 +107,29 @@ class WorkflowEngine:
             return Tools.from_settings(self._client, self._settings, pool)
         return self._client
 
+    def go_on(self, execution_id: UUID) -> ExecutionResult:
+        """Works here on an execution that was submitted, or let go on, until it rests. Raises NotFound, Unreachable."""
+        started = time.monotonic()
+        pool = self._database()
+        if pool is None:
+            raise Unreachable("an execution that was submitted needs its database")
+        require_execution(pool, execution_id)
+        with self._runner(pool, self._tool_caller(pool)) as runner:
+            self._drive(runner, execution_id, deque())
+        return _result(pool, execution_id, started)
+
     def _run_persisted(
         self, pool: Pool, tools: ToolCaller, workflow: Workflow, context: Mapping[str, Any], triggered_by: str | None
     ) -> UUID:
+        with self._runner(pool, tools) as runner:
+            request = Request(input=context.get("input") or {}, context=context, triggered_by=triggered_by)
+            submitted = Submitter(pool, None).submit(workflow, [request])[0]
+            self._drive(runner, submitted.execution_id, deque(submitted.ready))
+            return submitted.execution_id
+
+    @contextmanager
+    def _runner(self, pool: Pool, tools: ToolCaller) -> Iterator[StepRunner]:
+        """A worker of one thread, with a lease of its own."""
         worker_id, in_flight = time_ordered_uuid(), InFlight()
         lease = Lease(
             str(pool.conninfo),
@@ -120,11 +141,7 @@ class WorkflowEngine:
         )
         lease.start()
         try:
-            request = Request(input=context.get("input") or {}, context=context, triggered_by=triggered_by)
-            submitted = Submitter(pool, None).submit(workflow, [request])[0]
-            runner = StepRunner(pool, None, tools, worker_id, in_flight)
-            self._drive(runner, submitted.execution_id, deque(submitted.ready))
-            return submitted.execution_id
+            yield StepRunner(pool, None, tools, worker_id, in_flight)
         finally:
             lease.stop()
 
