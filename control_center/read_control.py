@@ -11,28 +11,31 @@ from control_center.find_workflow import find_workflow
 from control_center.list_tools import tool_schemas
 from orchestrator.control import UNSET, Wish
 from orchestrator.definition import Workflow
+from orchestrator.judge_control import DECISIONS
 from orchestrator.validate import validate
 from persistence.errors import Disabled, InvalidInput, NotFound
 from persistence.pool import Pool, run
 
-DECISIONS: Mapping[str, str] = {"retry": "retry", "done": "set-output", "skip": "skip", "fail": "fail"}
-"""What a person may say of a step whose outcome nobody knows, and the control that it is."""
-
 TAKEN_BY: Mapping[str, frozenset[str]] = {
     "input": frozenset({"retry", "rerun", "fork", "replay"}),
-    "output": frozenset({"set-output"}),
+    "output": frozenset({"set-output", "decide"}),
     "variables": frozenset({"fork"}),
     "workflow": frozenset({"fork"}),
     "definition": frozenset({"fork"}),
 }
 """What a control beside these must not come with: a wish that is not heard is worse than one that is refused."""
 
+FORMER = {"fail": ("decide", "fail")}
+"""Actions by the word they had before: the action and the decision that it is."""
+
 
 def read_control(pool: Pool, execution_id: UUID, action: str, given: Mapping[str, Any], actor: str) -> Wish:
     """`given`: what was said, of reason, step, input, output, variables, workflow (a name), definition, decision. Raises
     InvalidInput, InvalidDefinition, NotFound and Disabled."""
     said = {name: value for name, value in given.items() if value is not None or name == "output"}
-    action = _decided(action, said)
+    if action in FORMER and "decision" not in said:
+        action, said["decision"] = FORMER[action]
+    _refuse_indecision(action, said)
     for name, takers in TAKEN_BY.items():
         if name in said and action not in takers:
             raise InvalidInput(f"`{name}` is for {', '.join(sorted(takers))}, not for {action}")
@@ -45,22 +48,22 @@ def read_control(pool: Pool, execution_id: UUID, action: str, given: Mapping[str
         output=said.get("output", UNSET),
         variables=said.get("variables", {}),
         workflow=_workflow(pool, execution_id, said),
+        decision=said.get("decision"),
     )
 
 
-def _decided(action: str, said: dict[str, Any]) -> str:
-    decision = said.pop("decision", None)
+def _refuse_indecision(action: str, said: Mapping[str, Any]) -> None:
+    decision = said.get("decision")
     if action != "decide":
         if decision is not None:
             raise InvalidInput(f"`decision` is for decide, not for {action}")
-        return action
+        return
     if decision not in DECISIONS:
         raise InvalidInput(f"decide needs a decision: {', '.join(DECISIONS)}")
     if "step" not in said:
         raise InvalidInput("decide needs a step")
-    if decision == "done" and "output" not in said:
-        raise InvalidInput("`done` needs an output: what the tool answered, or null")
-    return DECISIONS[decision]
+    if (decision == "done") != ("output" in said):
+        raise InvalidInput("`done` needs an output, what the tool answered or null; no other decision takes one")
 
 
 def _workflow(pool: Pool, execution_id: UUID, said: Mapping[str, Any]) -> Workflow | None:

@@ -7,7 +7,7 @@ who and why; nothing is erased, and a control that comes too late is refused and
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
@@ -15,10 +15,12 @@ from uuid import UUID
 from jsonschema import Draft202012Validator
 
 from orchestrator.broker import StepBroker
+from orchestrator.called_tools import CalledTool, called_tools
 from orchestrator.definition import Workflow
 from orchestrator.fork import Fork, plan_fork, plan_replay
 from orchestrator.judge_control import (
     ACTIONS,
+    DECISIONS,
     Effect,
     Facts,
     StepFacts,
@@ -26,6 +28,7 @@ from orchestrator.judge_control import (
     find_step,
     judge,
     refuse_unless_allowed,
+    refuse_unless_undecided,
 )
 from orchestrator.plan import definition_hash, plan, stored_definition, stored_plan
 from orchestrator.push import push_steps
@@ -42,9 +45,10 @@ UNSET: Any = object()
 class Wish:
     """What an operator wants of one execution.
 
-    step: a name or an index; where rerun and fork begin, what retry, skip, set-output, fail and replay are about. input:
+    step: a name or an index; where rerun and fork begin, what retry, skip, set-output, decide and replay are about. input:
     params instead of those of the definition (retry, rerun, replay), or the new execution's input (fork). output: of
-    set-output. variables: a fork's, instead of what was assigned. workflow: a fork's other definition.
+    set-output, and of a decision `done`. variables: a fork's, instead of what was assigned. workflow: a fork's other
+    definition. decision: of DECISIONS.
     """
 
     action: str
@@ -55,18 +59,7 @@ class Wish:
     output: Any = UNSET
     variables: Mapping[str, Any] = field(default_factory=dict)
     workflow: Workflow | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CalledTool:
-    """A tool that will be called. `changes`: whether it changes things, None if the catalogue does not say. `conditional`:
-    only if the step's condition holds."""
-
-    step: str
-    index: int
-    tool: str
-    changes: bool | None
-    conditional: bool
+    decision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +100,12 @@ class Controller:
             fork = self._plan_new(facts, wish, self._payload(facts))
             names = [step.name for step in fork.workflow.steps]
             reused = [names[entry["index"]] for entry in fork.reused]
-            calls = self._calls(fork.workflow.model_dump(by_alias=True, exclude_unset=True), fork.called)
+            calls = called_tools(self._pool, fork.workflow.model_dump(by_alias=True, exclude_unset=True), fork.called)
             return Preview(facts.id, wish.action, facts.status, _allowed(facts), tuple(reused), (), calls)
         effect = self._judge(facts, wish)
         replaced = [facts.steps[index].name for index in effect.again if facts.steps[index].status != "pending"]
         reused = [facts.steps[index].name for index in effect.reused]
-        calls = self._calls(facts.definition, effect.called)
+        calls = called_tools(self._pool, facts.definition, effect.called)
         return Preview(facts.id, wish.action, facts.status, _allowed(facts), tuple(reused), tuple(replaced), calls)
 
     def carry_out(self, execution_id: UUID, wish: Wish) -> Done:
@@ -125,10 +118,10 @@ class Controller:
         match wish.action:
             case "pause" | "resume" | "cancel":
                 return self._done(facts, wish, run(self._pool, f"{wish.action}_execution", parameters)[0])
-            case "fail":
-                detail = encode_json({"step": wish.step})
-                run(self._pool, "note_control", {**parameters, "action": "fail", "detail": detail})
-                return Done(facts.id, "fail", facts.status, _allowed(facts))
+            case "decide" if wish.decision == "fail":
+                detail = encode_json({"step": wish.step, "decision": wish.decision})
+                run(self._pool, "note_control", {**parameters, "action": wish.action, "detail": detail})
+                return Done(facts.id, wish.action, facts.status, _allowed(facts))
         parameters |= {
             "action": wish.action,
             "steps": list(effect.again),
@@ -165,19 +158,26 @@ class Controller:
         if wish.action not in ACTIONS:
             raise InvalidInput(f"unknown action {wish.action!r}; there are {', '.join(ACTIONS)}")
         refuse_unless_allowed(facts, wish.action)
-        if wish.step is None and wish.action in ("rerun", "skip", "set-output", "fail"):
+        if wish.step is None and wish.action in ("rerun", "skip", "set-output", "decide"):
             raise InvalidInput(f"{wish.action} needs a step")
+        if (wish.decision in DECISIONS) != (wish.action == "decide"):
+            raise InvalidInput(f"decide needs a decision ({', '.join(DECISIONS)}), and nothing else takes one")
         if wish.step is not None and wish.action in ("pause", "resume", "cancel"):
             raise InvalidInput(f"{wish.action} is for the whole execution, not for a step")
         step = find_step(facts, wish.step) if wish.step is not None else None
+        if wish.action == "decide" and step is not None:
+            refuse_unless_undecided(facts, step)
+            if wish.decision == "fail":
+                return Effect()
         return judge(facts, wish.action, step, self._override(wish, step, facts))
 
     def _override(self, wish: Wish, step: StepFacts | None, facts: Facts) -> dict[str, Any] | None:
-        if (wish.output is not UNSET) != (wish.action == "set-output"):
-            raise InvalidInput("an output is what set-output needs, and nothing else takes")
-        if wish.action == "skip":
+        deed = wish.decision if wish.action == "decide" else wish.action
+        if (wish.output is not UNSET) != (deed in ("set-output", "done")):
+            raise InvalidInput("an output is what set-output needs, or a decision `done`, and nothing else takes")
+        if deed == "skip":
             return {"skip": True}
-        if wish.action == "set-output":
+        if deed in ("set-output", "done"):
             self._refuse_misfit(facts, step, wish.output)
             return {"output": wish.output}
         if wish.input is UNSET:
@@ -203,23 +203,6 @@ class Controller:
                 facts.status,
                 allowed_actions(facts.status),
             )
-
-    def _calls(self, definition: Mapping[str, Any], indexes: Sequence[int]) -> tuple[CalledTool, ...]:
-        known = {
-            f"{row['server']}.{row['tool']}": row["annotations"] or {}
-            for row in run(self._pool, "list_tools", {"server": None})
-        }
-        steps = definition.get("steps", [])
-        return tuple(
-            CalledTool(
-                step=steps[index]["name"],
-                index=index,
-                tool=steps[index]["tool"],
-                changes=_changes(known.get(steps[index]["tool"])),
-                conditional="if" in steps[index] or "condition" in steps[index],
-            )
-            for index in indexes
-        )
 
     def _payload(self, facts: Facts) -> Mapping[str, Any]:
         return run(self._pool, "execution_payload", {"id": facts.id})[0]
@@ -287,9 +270,3 @@ def _allowed(facts: Facts) -> tuple[str, ...]:
 def _known_kind(kind: str) -> None:
     if kind not in ("workflow", "server", "tool"):
         raise InvalidInput(f"a hold is on a workflow, a server or a tool, not on a {kind}")
-
-
-def _changes(annotations: Mapping[str, Any] | None) -> bool | None:
-    if annotations is None or not ({"readOnlyHint", "destructiveHint"} & annotations.keys()):
-        return None
-    return not annotations.get("readOnlyHint", False)

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from persistence.errors import NotFound, Refused
 
-Action = Literal["pause", "resume", "cancel", "retry", "rerun", "skip", "set-output", "fail", "fork", "replay"]
+Action = Literal["pause", "resume", "cancel", "retry", "rerun", "skip", "set-output", "decide", "fork", "replay"]
 
 ACTIONS: Mapping[str, frozenset[str]] = {
     "pause": frozenset({"running"}),
@@ -22,11 +22,14 @@ ACTIONS: Mapping[str, frozenset[str]] = {
     "rerun": frozenset({"completed", "failed", "cancelled", "paused"}),
     "skip": frozenset({"running", "paused", "completed", "failed", "cancelled"}),
     "set-output": frozenset({"running", "paused", "completed", "failed", "cancelled"}),
-    "fail": frozenset({"failed"}),
+    "decide": frozenset({"paused", "completed", "failed", "cancelled"}),
     "fork": frozenset({"running", "paused", "completed", "failed", "cancelled"}),
     "replay": frozenset({"running", "paused", "completed", "failed", "cancelled"}),
 }
-"""By the execution's status. Those from `retry` to `fail` change the execution itself, the last two make a new one."""
+"""By the execution's status. Those from `retry` to `decide` change the execution itself, the last two make a new one."""
+
+DECISIONS = ("retry", "done", "skip", "fail")
+"""What a person may say of a step whose outcome nobody knows: call it again, take it as done, do without it, it failed."""
 
 ENDED = frozenset({"completed", "failed", "skipped"})
 
@@ -94,12 +97,17 @@ def find_step(facts: Facts, named: str) -> StepFacts:
     return found[0]
 
 
+def refuse_unless_undecided(facts: Facts, step: StepFacts) -> None:
+    """Whatever else has failed has failed. Raises Refused."""
+    if step.error_kind != "outcome_unknown" or step.status != "failed":
+        told = "only a step that failed as outcome_unknown is for a person to decide"
+        raise _refused(facts, f"{told}, and {step.name} is {step.error_kind or step.status}")
+
+
 def judge(facts: Facts, action: str, step: StepFacts | None, override: dict[str, Any] | None) -> Effect:
     """The effect of a control that changes steps. Raises Refused."""
     refuse_unless_allowed(facts, action)
-    if action in ("pause", "cancel", "fail"):
-        if action == "fail" and (step is None or step.error_kind != "outcome_unknown" or step.status != "failed"):
-            raise _refused(facts, "only a step that failed as outcome_unknown is for a person to decide")
+    if action in ("pause", "cancel"):
         return Effect()
     if action == "resume":
         return _effect(facts, (), {})
@@ -107,7 +115,7 @@ def judge(facts: Facts, action: str, step: StepFacts | None, override: dict[str,
     if step is None:  # retry
         return _effect(facts, failed, {})
     again = {step.index}
-    if action in ("rerun", "retry") or step.status in ("completed", "skipped"):
+    if action in ("rerun", "retry", "decide") or step.status in ENDED:
         again |= downstream(facts, step.index)
     if facts.status in ("failed", "cancelled"):
         again |= set(failed)
@@ -146,7 +154,7 @@ def _refused(facts: Facts, why: str) -> Refused:
 
 
 def _spoken(action: str) -> str:
-    words = {"set-output": "have an output set", "skip": "have a step skipped", "fail": "have a step decided"}
+    words = {"set-output": "have an output set", "skip": "have a step skipped", "decide": "have a step decided"}
     return words.get(action, f"be {action}d" if action.endswith("e") else f"be {PAST.get(action, action + 'ed')}")
 
 

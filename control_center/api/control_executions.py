@@ -20,8 +20,8 @@ from persistence.pool import Pool
 router = APIRouter(prefix="/api/workflow", tags=["controls"])
 Operator = Annotated[Principal, Depends(needs("operator"))]
 Action = Literal[
-    "pause", "resume", "cancel", "retry", "rerun", "skip", "set-output", "fail", "decide", "fork", "replay"
-]
+    "pause", "resume", "cancel", "retry", "rerun", "skip", "set-output", "decide", "fork", "replay", "fail"
+]  # `fail` is what a decision `fail` was called before
 FROM_STEP = ("retry", "rerun", "fork")
 FAULTS = documented(
     "malformed-json",

@@ -59,7 +59,7 @@ def test_an_execution_is_paused_resumed_and_cancelled(say: Say, pool: Pool) -> N
         "executionId": one,
         "action": "cancel",
         "status": "cancelled",
-        "allowedActions": ["retry", "rerun", "skip", "set-output", "fork", "replay"],
+        "allowedActions": ["retry", "rerun", "skip", "set-output", "decide", "fork", "replay"],
     }
     code, out, _ = say("show", one)
     lines = out[out.index("controls:") :].splitlines()
@@ -144,7 +144,7 @@ def test_what_was_replaced_is_shown(say: Say, pool: Pool) -> None:
 @pytest.mark.parametrize(
     ("command", "code", "words"),
     [
-        (["pause", "ID"], 4, "is completed cannot be paused; it takes rerun, skip, set-output, fork, replay"),
+        (["pause", "ID"], 4, "is completed cannot be paused; it takes rerun, skip, set-output, decide, fork, replay"),
         (["retry", "ID", "--dry-run"], 4, "cannot be retried"),
         (["decide", "ID", "fail", "--step", "0"], 4, "is completed"),
         (["pause", "ffffffff"], 3, "no execution"),

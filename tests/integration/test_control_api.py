@@ -168,11 +168,24 @@ def test_a_person_decides_what_became_of_a_call(
     execution_id = uncertain(pool)
     tools = FunctionTools(echo=echo)
     done(ask(api, execution_id, "decide", step="step_0", decision=decision, reason="I looked", **more))
+    assert "decide" in detail(api, execution_id)["execution"]["allowedActions"] or status != "failed"
+    assert controls(api, execution_id)[0]["kind"] == "decide"
     if status != "failed":
         drive(pool, execution_id, tools)
     assert detail(api, execution_id)["execution"]["status"] == status
     assert tools.calls["echo"] == calls
     assert controls(api, execution_id)[0]["message"] == "I looked"
+
+
+def test_the_former_word_for_leaving_a_step_failed_is_still_understood(api: httpx.Client, pool: Pool) -> None:
+    """`fail`; the answer and the history say decide, as allowedActions does."""
+    execution_id = uncertain(pool)
+    made = done(ask(api, execution_id, "fail", step="step_0"))
+    assert (made["action"], made["status"]) == ("decide", "failed")
+    assert "decide" in made["allowedActions"]
+    assert "fail" not in made["allowedActions"]
+    assert controls(api, execution_id)[0]["detail"] == {"step": "step_0", "decision": "fail"}
+    problem(ask(api, execution_id, "fail", step="step_0", decision="retry"), 422, "invalid-request")
 
 
 def test_a_fork_is_a_new_execution(api: httpx.Client, pool: Pool) -> None:
@@ -266,7 +279,7 @@ def test_a_control_that_does_not_fit_is_refused_with_what_does(api: httpx.Client
     for action in ("pause", "resume", "cancel", "retry"):
         body = problem(ask(api, execution_id, action, dryRun=dry), 409, "action-refused")
         assert body["executionStatus"] == "completed"
-        assert body["allowedActions"] == ["rerun", "skip", "set-output", "fork", "replay"]
+        assert body["allowedActions"] == ["rerun", "skip", "set-output", "decide", "fork", "replay"]
     running = submit(pool, sequence(2))
     body = problem(ask(api, running, "rerun", step="step_0", dryRun=dry), 409, "action-refused")
     assert (body["executionStatus"], "pause" in body["allowedActions"]) == ("running", True)

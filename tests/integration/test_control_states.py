@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.control import UNSET, Controller, Wish
-from orchestrator.judge_control import ACTIONS
+from orchestrator.judge_control import ACTIONS, DECISIONS
 from orchestrator.outcome import Failed, Succeeded
 from persistence.errors import NotFound, Refused
 from persistence.executions import get_execution, get_execution_steps
@@ -38,14 +38,16 @@ LEGAL = {
 """Of one control or one step; several may lie between two looks while workers run."""
 
 controls = st.builds(
-    lambda action, step: Wish(
+    lambda action, step, decision: Wish(
         action,
         actor="ada",
         step=None if action in ("pause", "resume", "cancel") else str(step),
-        output={"by": "hand"} if action == "set-output" else UNSET,
+        output={"by": "hand"} if action == "set-output" or (action, decision) == ("decide", "done") else UNSET,
+        decision=decision if action == "decide" else None,
     ),
     st.sampled_from(sorted(ACTIONS)),
     st.integers(0, STEPS - 1),
+    st.sampled_from(DECISIONS),
 )
 operations = st.lists(
     st.tuples(st.sampled_from(["control", "control", "work", "both"]), controls, st.integers(1, 3)), max_size=12

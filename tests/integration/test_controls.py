@@ -166,7 +166,10 @@ def test_a_cancelled_execution_goes_no_further(pool: Pool) -> None:
     assert claim_step(pool, ReadyStep(step["id"], step["attempt"]), worker, 1000) is not None
     assert run(pool, "stopped_steps", {"worker_id": worker})[0]["stopped"] == []
     done = controller.carry_out(execution_id, wish("cancel"))
-    assert (done.status, done.allowed) == ("cancelled", ("retry", "rerun", "skip", "set-output", "fork", "replay"))
+    assert (done.status, done.allowed) == (
+        "cancelled",
+        ("retry", "rerun", "skip", "set-output", "decide", "fork", "replay"),
+    )
     assert run(pool, "stopped_steps", {"worker_id": worker})[0]["stopped"] == [step["id"]]
     row = get_execution(pool, execution_id)
     assert row is not None
@@ -337,14 +340,36 @@ def test_a_person_decides_what_became_of_a_call(pool: Pool) -> None:
     execution_id = submit(pool, sequence(2))
     assert drive(pool, execution_id, tools) == "failed"
     controller = Controller(pool, None)
-    controller.carry_out(execution_id, wish("fail", step="step_0"))
+    controller.carry_out(execution_id, wish("decide", step="step_0", decision="fail"))
     assert status_of(pool, execution_id) == "failed"
-    assert events(pool, execution_id)[0]["kind"] == "fail"
+    (event,) = events(pool, execution_id)
+    assert (event["kind"], event["detail"]) == ("decide", {"step": "step_0", "decision": "fail"})
     with pytest.raises(Refused, match="outcome_unknown"):
-        controller.carry_out(execution_id, wish("fail", step="step_1"))
-    controller.carry_out(execution_id, wish("set-output", step="step_0", output="done"))
+        controller.carry_out(execution_id, wish("decide", step="step_1", decision="fail"))
+    with pytest.raises(InvalidInput, match="needs a decision"):
+        controller.carry_out(execution_id, wish("decide", step="step_0"))
+    controller.carry_out(execution_id, wish("decide", step="step_0", decision="done", output="done"))
     drive(pool, execution_id, tools)
     assert get_execution_steps(pool, execution_id)[0]["output"] == "done"
+
+
+@pytest.mark.parametrize(("action", "more"), [("decide", {"decision": "done"}), ("set-output", {})])
+def test_what_went_on_without_a_result_runs_again_with_it(pool: Pool, action: str, more: dict[str, Any]) -> None:
+    """config.continueOnError: the execution has completed, with null where the step failed."""
+    told = [Failed("timeout", "no answer", "unknown")]
+    tools = FunctionTools(echo=lambda **arguments: told.pop() if told else echo(**arguments))
+    tools.repeatable = False
+    execution_id = submit(pool, sequence(2, config={"continueOnError": True}))
+    assert drive(pool, execution_id, tools) == "completed"
+    assert get_execution_steps(pool, execution_id)[1]["output"] == {"value": 1, "before": None}
+    controller = Controller(pool, None)
+    with pytest.raises(Refused, match="and step_1 is completed"):
+        controller.carry_out(execution_id, wish("decide", step="step_1", decision="skip"))
+    assert "decide" in controller.preview(execution_id, wish("skip", step="step_0")).allowed
+    controller.carry_out(execution_id, wish(action, step="step_0", output="found", **more))
+    assert drive(pool, execution_id, tools) == "completed"
+    assert get_execution_steps(pool, execution_id)[1]["output"] == {"value": 1, "before": "found"}
+    assert events(pool, execution_id)[0]["kind"] == action
 
 
 @pytest.mark.parametrize(("kind", "name"), [("tool", "test.echo"), ("server", "test"), ("workflow", "sequence")])

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from control_center.cli import COMMANDS
-from control_center.read_control import DECISIONS
 from orchestrator.builtin_tools import TOOLS, Fail
 from orchestrator.definition import Config, RetriedKind, Retry, Step, Workflow
-from orchestrator.judge_control import ACTIONS
+from orchestrator.judge_control import ACTIONS, DECISIONS
 from persistence.settings import Settings
 from workers.mcp_client import server_entry
 
