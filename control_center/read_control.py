@@ -39,6 +39,7 @@ def read_control(pool: Pool, execution_id: UUID, action: str, given: Mapping[str
     for name, takers in TAKEN_BY.items():
         if name in said and action not in takers:
             raise InvalidInput(f"`{name}` is for {', '.join(sorted(takers))}, not for {action}")
+    workflow, workflow_id = _workflow(pool, execution_id, said)
     return Wish(
         action=action,
         actor=actor,
@@ -47,7 +48,8 @@ def read_control(pool: Pool, execution_id: UUID, action: str, given: Mapping[str
         input=said.get("input", UNSET),
         output=said.get("output", UNSET),
         variables=said.get("variables", {}),
-        workflow=_workflow(pool, execution_id, said),
+        workflow=workflow,
+        workflow_id=workflow_id,
         decision=said.get("decision"),
     )
 
@@ -66,19 +68,20 @@ def _refuse_indecision(action: str, said: Mapping[str, Any]) -> None:
         raise InvalidInput("`done` needs an output, what the tool answered or null; no other decision takes one")
 
 
-def _workflow(pool: Pool, execution_id: UUID, said: Mapping[str, Any]) -> Workflow | None:
+def _workflow(pool: Pool, execution_id: UUID, said: Mapping[str, Any]) -> tuple[Workflow | None, UUID | None]:
+    """A fork's other definition, and the registered workflow that it is of."""
     if "workflow" in said and "definition" in said:
         raise InvalidInput("give `workflow` (a name) or `definition`, and not both")
     if "workflow" in said:
         row = find_workflow(pool, said["workflow"])
         if not row["enabled"]:
             raise Disabled(f"{said['workflow']} is disabled: nothing was started")
-        return Workflow.model_validate(json.loads(row["definition"]))
+        return Workflow.model_validate(json.loads(row["definition"])), row["id"]
     if "definition" not in said:
-        return None
+        return None, None
     rows = run(pool, "execution_payload", {"id": execution_id})
     if not rows:
         raise NotFound(f"no execution {execution_id}")
     context = rows[0]["context"] or {}
     keys = {"input", *context, *(context.get("variables") or {}), *said.get("variables", {})}
-    return validate(said["definition"], context_keys=keys, tools=tool_schemas(pool))
+    return validate(said["definition"], context_keys=keys, tools=tool_schemas(pool)), None

@@ -48,7 +48,7 @@ class Wish:
     step: a name or an index; where rerun and fork begin, what retry, skip, set-output, decide and replay are about. input:
     params instead of those of the definition (retry, rerun, replay), or the new execution's input (fork). output: of
     set-output, and of a decision `done`. variables: a fork's, instead of what was assigned. workflow: a fork's other
-    definition. decision: of DECISIONS.
+    definition; workflow_id: the registered one's, if it is one. decision: of DECISIONS.
     """
 
     action: str
@@ -59,6 +59,7 @@ class Wish:
     output: Any = UNSET
     variables: Mapping[str, Any] = field(default_factory=dict)
     workflow: Workflow | None = None
+    workflow_id: UUID | None = None
     decision: str | None = None
 
 
@@ -234,7 +235,7 @@ class Controller:
             "source": facts.id,
             "action": wish.action,
             "hash": digest,
-            "workflow_id": facts.workflow_id if digest == facts.definition_hash else None,
+            "workflow_id": wish.workflow_id or (facts.workflow_id if digest == facts.definition_hash else None),
             "request": encode_json(request),
             "reused": encode_json(list(fork.reused)),
             "actor": wish.actor,

@@ -209,7 +209,8 @@ def test_a_fork_takes_another_definition_by_name_or_whole(api: httpx.Client, poo
     """A named one's newest version; one that comes along is checked like any other, with the source's context."""
     execution_id, _ = ended(pool)
     other = sequence(4).model_dump(by_alias=True, exclude_unset=True, mode="json") | {"name": "longer"}
-    assert api.post("/api/workflow/workflows", json={"definition": other}).status_code == 201
+    registered = api.post("/api/workflow/workflows", json={"definition": other})
+    assert registered.status_code == 201
     for way in ({"workflow": "longer"}, {"definition": other}):
         made = done(ask(api, execution_id, "fork", step="step_3", **way))
         found = detail(api, made["executionId"])
@@ -217,6 +218,12 @@ def test_a_fork_takes_another_definition_by_name_or_whole(api: httpx.Client, poo
             "longer",
             ["completed", "pending"],
         )
+        of = registered.json()["id"] if "workflow" in way else None
+        assert found["execution"]["workflowId"] == of
+        again = done(ask(api, UUID(made["executionId"]), "fork"))
+        assert detail(api, again["executionId"])["execution"]["workflowId"] == of
+    listed = api.get("/api/workflow/executions?workflow=longer").json()["executions"]
+    assert [one["workflowId"] for one in listed] == [registered.json()["id"]] * 2
     broken = {"steps": [{"name": "A B", "tool": "test.echo", "params": {"x": "${nobody}"}}]}
     problem(ask(api, execution_id, "fork", definition=broken), 422, "invalid-definition")
     problem(ask(api, execution_id, "fork", workflow="longer", definition=other), 422, "invalid-request")
