@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
 from control_center.name_user import user_name
-from control_center.progress import EXIT_CODES, follow, result_object
+from control_center.progress import EXIT_CODES, cost_keys, follow, result_object
 from control_center.read_files import read_document, read_input, read_object
 from control_center.source import Place, Wish, place_options
 from control_center.timeline import render_execution
@@ -92,9 +93,18 @@ def _run_in_memory(wish: Wish, mcp_config: Path | None) -> int:
             "error": step.error,
             "durationMs": step.duration_ms,
             "retryCount": step.retry_count,
+            **cost_keys(asdict(step)),
         }
         for step in result.steps
     ]
-    shown = {"executionId": str(result.execution_id), "status": result.status, "output": result.output}
-    click.echo(json.dumps({**shown, "error": result.error, "steps": steps, "persisted": False}, ensure_ascii=False))
+    shown = {
+        "executionId": str(result.execution_id),
+        "status": result.status,
+        "output": result.output,
+        "error": result.error,
+        **cost_keys({"cost_nanos": result.cost_nanos, "unpriced_calls": result.unpriced_calls}),
+        "steps": steps,
+        "persisted": False,
+    }
+    click.echo(json.dumps(shown, ensure_ascii=False))
     return EXIT_CODES[result.status]

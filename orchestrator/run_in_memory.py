@@ -6,12 +6,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, assert_never
 from uuid import UUID
 
-from orchestrator.advance import is_retryable, retry_delay
+from orchestrator.advance import Attempt, is_retryable, retry_delay
 from orchestrator.attempt_step import ToolCaller, attempt_step
+from orchestrator.builtin_tools import BUILTIN
 from orchestrator.definition import Workflow
 from orchestrator.outcome import Cancelled, Failed, Skipped, Succeeded
 from orchestrator.plan import PlannedStep, definition_hash, plan
@@ -22,7 +23,8 @@ from persistence.transitions import Claim
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """One step's end; the same fields as its row would have. duration in milliseconds, None if it never ran."""
+    """One step's end; the same fields as its row would have. duration in milliseconds, None if it never ran. cost_nanos:
+    of all its attempts, None if none has a price; unpriced_calls: those of unknown price, None if none was counted."""
 
     name: str
     status: str
@@ -30,15 +32,37 @@ class StepResult:
     error: str | None = None
     duration_ms: int | None = None
     retry_count: int = 0
+    cost_nanos: int | None = None
+    unpriced_calls: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class InMemoryResult:
+    """cost_nanos: of all its steps, None if no call has a price; unpriced_calls: as execution_cost in schema.sql has them."""
+
     execution_id: UUID
     status: str
     variables: dict[str, Any]
     error: str | None
     steps: tuple[StepResult, ...]
+    cost_nanos: int | None
+    unpriced_calls: int
+
+
+class _Bill:
+    """What a step's attempts cost."""
+
+    def __init__(self) -> None:
+        self.nanos: int | None = None
+        self.unpriced: int | None = None
+
+    def add(self, attempt: Attempt) -> None:
+        if attempt.cost is None:
+            return
+        if attempt.cost.nanos is None:
+            self.unpriced = (self.unpriced or 0) + 1
+        else:
+            self.nanos = (self.nanos or 0) + attempt.cost.nanos
 
 
 def run_in_memory(workflow: Workflow, context: Mapping[str, Any], tools: ToolCaller) -> InMemoryResult:
@@ -80,6 +104,10 @@ class _InMemoryRun:
         return self._end("completed", None)
 
     def _run_step(self, step: PlannedStep) -> StepResult:
+        bill = _Bill()
+        return replace(self._attempts(step, bill), cost_nanos=bill.nanos, unpriced_calls=bill.unpriced)
+
+    def _attempts(self, step: PlannedStep, bill: _Bill) -> StepResult:
         started = time.monotonic()
         retries = 0
         while True:
@@ -94,6 +122,7 @@ class _InMemoryRun:
             )
             admit = None if self._max_cost is None else self._admit
             attempt = attempt_step(claim, step, self._tools, threading.Event(), admit=admit)
+            bill.add(attempt)
             if attempt.cost is not None:
                 self._spent += attempt.cost.nanos or 0
             self._pause = attempt.pause
@@ -136,7 +165,17 @@ class _InMemoryRun:
             if step.assign and self._results[step.index].status == "completed":
                 variables[step.assign] = self._results[step.index].output
         steps = tuple(self._results[step.index] for step in self._steps)
-        return InMemoryResult(self._execution_id, status, variables, error, steps)
+        priced = [result.cost_nanos for result in steps if result.cost_nanos is not None]
+        unpriced = sum(self._unpriced(step) for step in self._steps)
+        return InMemoryResult(
+            self._execution_id, status, variables, error, steps, sum(priced) if priced else None, unpriced
+        )
+
+    def _unpriced(self, step: PlannedStep) -> int:
+        """A step that completed without a price is such a call, also where calls are not counted."""
+        result = self._results[step.index]
+        uncounted = result.status == "completed" and result.cost_nanos is None and step.server != BUILTIN
+        return max(result.unpriced_calls or 0, int(uncounted))
 
 
 def _since(started: float) -> int:

@@ -40,7 +40,8 @@ LOOK_AGAIN = 0.2  # seconds between looks at an execution whose steps the fleet 
 
 @dataclass(frozen=True, slots=True)
 class ExecutionResult:
-    """How an execution ended. `output` holds its variables; `persisted` says whether rows tell of it."""
+    """How an execution ended. `output` holds its variables; `persisted` says whether rows tell of it; `cost_nanos` is what
+    it cost in nano-dollars (None: no call has a price), `unpriced_calls` how many calls have none."""
 
     execution_id: UUID
     status: str
@@ -49,6 +50,8 @@ class ExecutionResult:
     steps: tuple[StepResult, ...]
     duration_ms: int
     persisted: bool
+    cost_nanos: int | None = None
+    unpriced_calls: int = 0
 
 
 class WorkflowEngine:
@@ -86,6 +89,8 @@ class WorkflowEngine:
                 memory.steps,
                 round((time.monotonic() - started) * 1000),
                 persisted=False,
+                cost_nanos=memory.cost_nanos,
+                unpriced_calls=memory.unpriced_calls,
             )
         execution_id = self._run_persisted(pool, tools, checked, context, triggered_by)
         return _result(pool, execution_id, started)
@@ -183,6 +188,8 @@ def _result(pool: Pool, execution_id: UUID, started: float) -> ExecutionResult:
             error=row["error"],
             duration_ms=row["duration_ms"],
             retry_count=row["retry_count"],
+            cost_nanos=row["cost_nanos"],
+            unpriced_calls=row["unpriced_calls"],
         )
         for row in get_execution_steps(pool, execution_id)
     )
@@ -194,4 +201,6 @@ def _result(pool: Pool, execution_id: UUID, started: float) -> ExecutionResult:
         steps,
         round((time.monotonic() - started) * 1000),
         persisted=True,
+        cost_nanos=execution["cost_nanos"],
+        unpriced_calls=execution["unpriced_calls"],
     )

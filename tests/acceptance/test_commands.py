@@ -102,6 +102,8 @@ def test_without_persistence_nothing_is_kept(alone: dict[str, str], home: Path) 
         ("skipped", 0),
         ("completed", 0),
     ]
+    assert (result["costUsd"], result["unpricedCalls"]) == (None, 3)
+    assert [(step["costUsd"], step["unpricedCalls"]) for step in result["steps"]] == [(None, None)] * 4
     assert not (home / "state").exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,7 @@ import pytest
 
 from orchestrator.outcome import Failed
 from orchestrator.plan import plan
+from orchestrator.price import Price
 from orchestrator.submit import Request, Submitter
 from persistence.executions import get_execution, get_recent_executions
 from persistence.pool import Pool, run
@@ -218,3 +220,28 @@ def test_retry_after_is_waited_out(settings: Settings, pool: Pool) -> None:
         assert transition.step_status == "pending"
         (row,) = run(pool, "step_due", {"execution_id": submitted.execution_id})
         assert round(row["due_in"]) == expected
+
+
+@pytest.mark.parametrize("limited", [True, False])
+def test_what_a_run_cost_is_the_same_story(engine_of: Any, limited: bool) -> None:
+    """Of every attempt, failed ones too; calls without a price are counted where anybody wants to know."""
+    tools = FunctionTools(echo=fails(1), free=echo)
+    tools.priced = {"test": {"echo": Price(Decimal("0.03"))}}
+    steps = [
+        {"name": "paid", "tool": "test.echo", "params": {}, "retry": QUICK},
+        {"name": "unpriced", "tool": "test.free", "params": {}},
+        {"name": "elsewhere", "tool": "other.free", "params": {}},
+        {"name": "skipped", "tool": "test.echo", "params": {}, "if": "false"},
+    ]
+    config: dict[str, Any] = {"maxCost": "1"} if limited else {}
+    result = engine_of(tools).execute({"name": "bill", "steps": steps, "config": config}, {"input": {}})
+    assert (result.status, result.cost_nanos, result.unpriced_calls) == ("completed", 60_000_000, 2)
+    told = [(step.cost_nanos, step.unpriced_calls) for step in result.steps]
+    assert told == [(60_000_000, None), (None, 1), (None, 1 if limited else None), (None, None)]
+
+
+def test_a_run_without_prices_tells_of_no_cost(engine_of: Any) -> None:
+    """Neither do its steps; its calls are unpriced ones."""
+    result = engine_of(FunctionTools(echo=echo)).execute(sequence(2), {"input": {"n": 5}})
+    assert (result.cost_nanos, result.unpriced_calls) == (None, 2)
+    assert [(step.cost_nanos, step.unpriced_calls) for step in result.steps] == [(None, None)] * 2

@@ -282,3 +282,5 @@ def test_without_a_database_the_limit_holds_too() -> None:
     assert (result.status, tools.calls["echo"]) == ("failed", 3)
     told = "0.09 of 0.10 USD (config.maxCost) are spent, and this call costs 0.03 USD or more: the tool was not called"
     assert result.error == f"step step_3: {told}"
+    assert (result.cost_nanos, result.unpriced_calls) == (90_000_000, 0)
+    assert [step.cost_nanos for step in result.steps] == [30_000_000] * 3 + [None] * 2
