@@ -197,7 +197,8 @@ CREATE TABLE holds (
   PRIMARY KEY (kind, name)
 );
 
--- A control of many executions, worked off by the orchestrators. status: pending -> running -> completed
+-- A control of many executions, worked off by the orchestrators. status: pending -> running -> completed; or, as long as there
+-- is something left to do, -> cancelled
 CREATE TABLE control_jobs (
   id             UUID PRIMARY KEY,
   action         TEXT NOT NULL CHECK (action IN ('pause', 'resume', 'cancel', 'retry')),
@@ -205,10 +206,16 @@ CREATE TABLE control_jobs (
   filter         JSONB,                   -- what they have in common, as select_executions.sql takes it
   actor          TEXT NOT NULL,
   reason         TEXT,
-  status         TEXT NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'running', 'completed')),
+  status         TEXT NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'running', 'completed', 'cancelled')),
   total          INTEGER,                 -- of executions when it was made; null: more than were counted
   done           INTEGER NOT NULL DEFAULT 0,
   refused        INTEGER NOT NULL DEFAULT 0,
+  failed         INTEGER NOT NULL DEFAULT 0,  -- those of the refused whose control met an error, again and again
+  errors         JSONB NOT NULL DEFAULT '[]', -- of the first hundred of them: [{execution_id, error}]
+  tried_id       UUID,                    -- the execution whose control met an error, and how often so far
+  tries          INTEGER NOT NULL DEFAULT 0,
+  cancelled_by   TEXT,
+  cancel_reason  TEXT,
   cursor_at      TIMESTAMPTZ,             -- created_at and id of the execution that was the last so far, newest first
   cursor_id      UUID,
   claimed_until  TIMESTAMPTZ,             -- nobody else takes it before
@@ -217,7 +224,8 @@ CREATE TABLE control_jobs (
   CHECK ((ids IS NULL) <> (filter IS NULL))
 );
 
-CREATE INDEX idx_jobs_open ON control_jobs (updated_at) WHERE status <> 'completed';
+CREATE INDEX idx_jobs_open ON control_jobs (updated_at) WHERE status IN ('pending', 'running');
+CREATE INDEX idx_jobs_created ON control_jobs (created_at DESC, id DESC);
 
 -- Who may use the HTTP API. The secret itself is stored nowhere.
 CREATE TABLE api_keys (
@@ -978,7 +986,7 @@ CREATE FUNCTION claim_job(p_lease_seconds DOUBLE PRECISION) RETURNS SETOF contro
   UPDATE control_jobs j
      SET status = 'running', claimed_until = now() + p_lease_seconds * interval '1 second', updated_at = now()
    WHERE j.id = (SELECT o.id FROM control_jobs o
-                  WHERE o.status <> 'completed' AND (o.claimed_until IS NULL OR o.claimed_until < now())
+                  WHERE o.status IN ('pending', 'running') AND (o.claimed_until IS NULL OR o.claimed_until < now())
                   ORDER BY o.updated_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)
   RETURNING j.*
 $$;
@@ -994,7 +1002,7 @@ DECLARE
   goes_on BOOLEAN;
 BEGIN
   UPDATE control_jobs j
-     SET cursor_at = p_created_at, cursor_id = p_execution, updated_at = now(),
+     SET cursor_at = p_created_at, cursor_id = p_execution, tried_id = NULL, tries = 0, updated_at = now(),
          claimed_until = now() + p_lease_seconds * interval '1 second'
    WHERE j.id = p_job AND j.status = 'running'
      AND (j.cursor_id IS NULL OR (p_created_at, p_execution) < (j.cursor_at, j.cursor_id))
@@ -1029,6 +1037,48 @@ CREATE FUNCTION leave_job(p_job UUID, p_completed BOOLEAN) RETURNS VOID LANGUAGE
      SET status = CASE WHEN p_completed THEN 'completed' ELSE j.status END, claimed_until = NULL, updated_at = now()
    WHERE j.id = p_job AND j.status = 'running'
 $$;
+
+-- One try at an execution of a job that met an error, and its control was undone. Prevents: one execution that keeps all others
+-- waiting. The job pauses for a moment; after p_tries the execution counts as refused, its error is kept, and the job goes on.
+-- Not recorded: another has come as far already, or the job was cancelled.
+CREATE FUNCTION fail_for_job(p_job UUID, p_execution UUID, p_created_at TIMESTAMPTZ, p_error TEXT, p_tries INTEGER,
+                             p_lease_seconds DOUBLE PRECISION, OUT recorded BOOLEAN, OUT given_up BOOLEAN)
+LANGUAGE plpgsql AS $$
+DECLARE
+  tried INTEGER;
+BEGIN
+  UPDATE control_jobs j
+     SET tried_id = p_execution, tries = CASE WHEN j.tried_id = p_execution THEN j.tries + 1 ELSE 1 END, updated_at = now()
+   WHERE j.id = p_job AND j.status = 'running'
+     AND (j.cursor_id IS NULL OR (p_created_at, p_execution) < (j.cursor_at, j.cursor_id))
+  RETURNING j.tries INTO tried;
+  recorded := FOUND;
+  given_up := recorded AND tried >= p_tries;
+  IF given_up THEN
+    UPDATE control_jobs j
+       SET cursor_at = p_created_at, cursor_id = p_execution, tried_id = NULL, tries = 0,
+           claimed_until = now() + p_lease_seconds * interval '1 second', refused = j.refused + 1, failed = j.failed + 1,
+           errors = CASE WHEN jsonb_array_length(j.errors) < 100
+                         THEN j.errors || jsonb_build_object('execution_id', p_execution, 'error', p_error) ELSE j.errors END
+     WHERE j.id = p_job;
+  ELSIF recorded THEN
+    UPDATE control_jobs j SET claimed_until = now() + tried * interval '1 second' WHERE j.id = p_job;
+  END IF;
+END $$;
+
+-- pending | running -> cancelled. What was done stays done; an execution that is being acted on is waited for.
+CREATE FUNCTION cancel_job(p_job UUID, p_actor TEXT, p_reason TEXT, OUT done BOOLEAN, OUT job_status TEXT)
+LANGUAGE plpgsql AS $$
+BEGIN
+  UPDATE control_jobs j
+     SET status = 'cancelled', cancelled_by = p_actor, cancel_reason = p_reason, claimed_until = NULL, updated_at = now()
+   WHERE j.id = p_job AND j.status IN ('pending', 'running')
+  RETURNING j.status INTO job_status;
+  done := FOUND;
+  IF NOT done THEN
+    SELECT j.status INTO job_status FROM control_jobs j WHERE j.id = p_job;
+  END IF;
+END $$;
 
 -- ------------------------------------------------------------------------------------------------ cost
 

@@ -37,7 +37,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "method-not-allowed": (405, "The address does not take this method"),
     "request-timeout": (408, "The request did not arrive in time"),
     "workflow-disabled": (409, "The workflow is disabled"),
-    "action-refused": (409, "The execution does not take this as it stands"),
+    "action-refused": (409, "It does not take this as it stands"),
     "body-too-large": (413, "The body is too large"),
     "unsupported-media-type": (415, "The body must be application/json"),
     "invalid-request": (422, "The request has faults"),
@@ -95,6 +95,8 @@ def problem_of(error: Exception) -> Problem:
             return Problem("invalid-definition", f"{len(faults)} faults, each with its place", errors=listed)
         case InvalidInput():
             return Problem("invalid-request", str(error))
+        case Refused(status=""):  # no execution's
+            return Problem("action-refused", str(error))
         case Refused(status=status, allowed=allowed):
             return Problem("action-refused", str(error), executionStatus=status, allowedActions=list(allowed))
         case Disabled():

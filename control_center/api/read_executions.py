@@ -16,6 +16,7 @@ from control_center.api import shapes
 from control_center.api.auth import needs
 from control_center.api.paging import decode_cursor, encode_cursor
 from control_center.api.problems import Problem, documented
+from control_center.make_job import select
 from control_center.progress import show_state
 from orchestrator.read_state import read_state
 from persistence.errors import NotFound
@@ -107,18 +108,15 @@ def selected(pool: Pool, filters: Selection, place: str = "/query") -> dict[str,
                 errors=[{"pointer": f"{place}/label", "detail": "no colon"}],
             )
         labels[name] = value
-    ids = None
-    if filters.workflow is not None:
-        ids = [row["id"] for row in run(pool, "workflow_ids", {"name": filters.workflow})]
-    return {
-        "status": statuses[0] if len(statuses) == 1 else None,
-        "statuses": statuses if len(statuses) > 1 else None,
-        "workflow_ids": ids,
-        "triggered_by": filters.triggered_by,
-        "labels": labels or None,
-        "since": filters.since,
-        "until": filters.until,
-    }
+    return select(
+        pool,
+        statuses=statuses,
+        workflow=filters.workflow,
+        triggered_by=filters.triggered_by,
+        since=filters.since,
+        until=filters.until,
+        labels=labels,
+    )
 
 
 @router.get(

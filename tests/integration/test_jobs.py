@@ -10,16 +10,17 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+import psycopg
 import pytest
 
-from control_center.api import control_many
+from control_center import make_job
 from orchestrator import work_off_jobs
 from orchestrator.broker import StepBroker
 from orchestrator.control import Controller, Wish
 from orchestrator.push import STEP_QUEUE
 from orchestrator.submit import Request, Submitter
 from orchestrator.work_off_jobs import IDLE, work_off
-from persistence.errors import Refused
+from persistence.errors import Refused, Unreachable
 from persistence.executions import create_execution, get_execution_steps
 from persistence.pool import Pool, run
 from persistence.settings import Settings
@@ -103,7 +104,7 @@ def test_a_dry_run_counts_exactly_and_changes_nothing(api: httpx.Client, pool: P
 
 def test_a_count_says_when_there_are_more(api: httpx.Client, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody counts a whole table; the job then has no total."""
-    monkeypatch.setattr(control_many, "COUNTED", 3)
+    monkeypatch.setattr(make_job, "COUNTED", 3)
     many(pool, 5)
     bulk = {"action": "pause", "filter": {"status": "running"}}
     answer = api.post(BULK, json=bulk | {"dryRun": True}).json()
@@ -300,3 +301,136 @@ def test_a_job_outlives_killed_orchestrators_and_does_nothing_twice(
         print(fleet.log())
     assert state(api, job) == ("completed", 600, 600, 0)
     assert controls(pool) == Counter(ids)
+
+
+def break_control(pool: Pool, execution_id: UUID, raised: str) -> None:
+    """Whatever changes this execution does this instead."""
+    with pool.connection() as connection:
+        connection.execute(
+            f"""CREATE OR REPLACE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS $$
+                BEGIN {raised}; RETURN NEW; END $$;
+                CREATE OR REPLACE TRIGGER broken BEFORE UPDATE ON workflow_executions FOR EACH ROW
+                WHEN (NEW.id = '{execution_id}') EXECUTE FUNCTION broken()""".encode()
+        )
+
+
+def mend_control(pool: Pool) -> None:
+    with pool.connection() as connection:
+        connection.execute("DROP FUNCTION broken CASCADE")
+
+
+def look_again(pool: Pool) -> None:
+    """The pause between two tries is over."""
+    with pool.connection() as connection:
+        connection.execute("UPDATE control_jobs SET claimed_until = now() - interval '1 ms'")
+
+
+def tries(pool: Pool) -> int:
+    with pool.connection() as connection:
+        (row,) = connection.execute("SELECT sum(tries) AS tries FROM control_jobs").fetchall()
+    return int(row["tries"])
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        ("RAISE 'nobody knew of this'", "nobody knew of this (SQLSTATE P0001)"),
+        ("PERFORM 1 / 0", "division by zero (SQLSTATE 22012)"),
+        ("PERFORM * FROM nowhere", 'relation "nowhere" does not exist (SQLSTATE 42P01)'),
+        ("RAISE 'both wait' USING ERRCODE = '40P01'", "both wait (SQLSTATE 40P01)"),
+        ("RAISE 'too slow' USING ERRCODE = '57014'", "too slow (SQLSTATE 57014)"),
+        ("RAISE 'lock' USING ERRCODE = '55P03', DETAIL = 'password: hunter22'", "lock (SQLSTATE 55P03)"),
+    ],
+)
+def test_an_execution_that_meets_an_error_counts_as_refused(
+    api: httpx.Client, pool: Pool, broker: StepBroker, raised: str, told: str
+) -> None:
+    """After some tries with pauses, in which other jobs go on; then so does this one. Its report says why."""
+    newest, bad, oldest = sorted(many(pool, 3, labels={"team": "a"}), reverse=True)
+    break_control(pool, bad, raised)
+    job = job_of(api, action="pause", filter={"label": ["team:a"]})
+    assert work_off(pool, broker, LEASE) == 0
+    assert (state(api, job), tries(pool)) == (("running", 3, 1, 0), 1)
+    assert work_off(pool, broker, LEASE) == IDLE, "it pauses"
+    other = job_of(api, action="cancel", ids=[str(newest)])
+    work_all(pool, broker)
+    assert state(api, other)[0] == "completed"
+    for _ in range(work_off_jobs.TRIES - 1):
+        assert state(api, job) == ("running", 3, 1, 0)
+        look_again(pool)
+        work_off(pool, broker, LEASE)
+    assert state(api, job) == ("completed", 3, 2, 1)
+    assert [status_of(pool, one) for one in (newest, bad, oldest)] == ["cancelled", "running", "paused"]
+    report = api.get(f"/api/workflow/jobs/{job['id']}").json()
+    assert (report["failed"], report["errors"]) == (1, [{"executionId": str(bad), "error": told}])
+
+
+def test_tries_are_counted_for_one_execution(api: httpx.Client, pool: Pool, broker: StepBroker) -> None:
+    """One that succeeds in the end leaves none to the next, and whoever comes late counts nothing."""
+    first, second = sorted(many(pool, 2), reverse=True)
+    job = job_of(api, action="pause", filter={"status": "running"})
+    break_control(pool, first, "RAISE 'not now'")
+    for number in range(1, work_off_jobs.TRIES):
+        look_again(pool)
+        work_off(pool, broker, LEASE)
+        assert tries(pool) == number
+    mend_control(pool)
+    break_control(pool, second, "RAISE 'not now'")
+    look_again(pool)
+    work_off(pool, broker, LEASE)
+    assert (state(api, job), tries(pool)) == (("running", 2, 1, 0), 1)
+    late = {"job": job["id"], "execution_id": first, "created_at": created(pool, first)}
+    (told,) = run(pool, "fail_for_job", {**late, "error": "late", "tries": 1, "lease": LEASE})
+    assert (told["recorded"], told["given_up"], tries(pool)) == (False, False, 1)
+    mend_control(pool)
+    look_again(pool)
+    work_all(pool, broker)
+    assert state(api, job) == ("completed", 2, 2, 0)
+    assert api.get(f"/api/workflow/jobs/{job['id']}").json()["errors"] == []
+
+
+def created(pool: Pool, execution_id: UUID) -> datetime:
+    moment: datetime = next(
+        row["created_at"] for row in run(pool, "get_recent_executions", {"limit": 10}) if row["id"] == execution_id
+    )
+    return moment
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        *(f"RAISE 'away' USING ERRCODE = '{code}'" for code in ("08006", "25006", "53100", "53300", "57P01", "58030")),
+        "PERFORM pg_terminate_backend(pg_backend_pid())",
+    ],
+)
+def test_an_outage_uses_up_no_tries(api: httpx.Client, pool: Pool, broker: StepBroker, raised: str) -> None:
+    """However long it lasts."""
+    (only,) = many(pool, 1)
+    break_control(pool, only, raised)
+    job = job_of(api, action="pause", ids=[str(only)])
+    for _ in range(work_off_jobs.TRIES + 1):
+        with pytest.raises((Unreachable, psycopg.InternalError)):
+            work_off(pool, broker, LEASE)
+        with pool.connection() as connection:
+            connection.execute("UPDATE control_jobs SET claimed_until = NULL")
+    assert (state(api, job), tries(pool)) == (("running", 1, 0, 0), 0)
+    mend_control(pool)
+    work_all(pool, broker)
+    assert state(api, job) == ("completed", 1, 1, 0)
+
+
+def test_a_report_keeps_the_first_hundred_errors(api: httpx.Client, pool: Pool, broker: StepBroker) -> None:
+    """All of them are counted."""
+    many(pool, 103)
+    with pool.connection() as connection:
+        connection.execute(
+            """CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'none of you'; END $$;
+               CREATE TRIGGER broken BEFORE UPDATE ON workflow_executions FOR EACH ROW EXECUTE FUNCTION broken()"""
+        )
+    job = job_of(api, action="cancel", filter={"status": "running"})
+    for _ in range(103 * work_off_jobs.TRIES):
+        look_again(pool)
+        work_off(pool, broker, 5)
+    report = api.get(f"/api/workflow/jobs/{job['id']}").json()
+    assert (report["status"], report["done"], report["refused"], report["failed"]) == ("completed", 0, 103, 103)
+    assert len(report["errors"]) == 100
