@@ -36,6 +36,8 @@ COMMANDS = {
     "decide": ("control_center.control_execution", "Say what becomes of a step whose outcome nobody knows."),
     "fork": ("control_center.control_execution", "Make a new execution of one, with the results before a step."),
     "replay": ("control_center.control_execution", "Run one step alone, as a new execution."),
+    "bulk": ("control_center.control_many", "Pause, resume, cancel or retry many executions, as a job."),
+    "jobs": ("control_center.control_many", "List the jobs of many executions, follow one, or cancel it."),
     "hold": ("control_center.hold_calls", "Begin no call of a tool, a server or a workflow until it is released."),
     "release": ("control_center.hold_calls", "Let held calls go on."),
     "holds": ("control_center.hold_calls", "List what is held."),

@@ -275,8 +275,15 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class JobError:
+    execution_id: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
-    """A control of many executions. `status`: pending, running or completed. `total`: None if there were too many."""
+    """A control of many executions. `status`: pending, running, completed or cancelled. `total`: None if there were too many.
+    `failed`: those of the refused whose control met an error; `errors`: of the first 100 of them, if one job is read."""
 
     id: str
     action: str
@@ -284,10 +291,19 @@ class Job:
     total: int | None
     done: int
     refused: int
+    failed: int
     actor: str
     reason: str | None
+    cancelled_by: str | None
+    cancel_reason: str | None
     created_at: datetime
     updated_at: datetime
+    errors: list[JobError] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class JobList:
+    jobs: list[Job]
 
 
 @dataclass(frozen=True, slots=True)

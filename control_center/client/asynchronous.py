@@ -119,6 +119,8 @@ class AsyncClient(Connection):
     control_many = _returns(operate.control_many)
     count = _returns(operate.count)
     job = _returns(operate.job)
+    jobs = _returns(operate.jobs)
+    cancel_job = _returns(operate.cancel_job)
     holds = _returns(operate.holds)
     hold = _returns(operate.hold)
     release = _returns(operate.release)

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Literal, TypedDict, Unpack
 from uuid import UUID
 
-from control_center.client.answers import Controlled, Count, Hold, HoldList, Job, Preview, Released
+from control_center.client.answers import Controlled, Count, Hold, HoldList, Job, JobList, Preview, Released
 from control_center.client.call import Call, path, post, read, without_none
 from control_center.client.decode import camel
 from control_center.client.errors import ConnectionFailed, Refused, Unsendable
@@ -120,6 +120,16 @@ def count(
 def job(job_id: Id) -> Flow[Job]:
     """How far a job has come."""
     return ask(Call("GET", path("api", "workflow", "jobs", job_id)), Job)
+
+
+def jobs(*, status: str | None = None, limit: int = 50) -> Flow[list[Job]]:
+    """The newest jobs, at most 500."""
+    return (yield from ask(Call("GET", path("api", "workflow", "jobs", status=status, limit=limit)), JobList)).jobs
+
+
+def cancel_job(job_id: Id, *, reason: str | None = None) -> Flow[Job]:
+    """What is left of a job is not done; what was done stays done. Raises Refused if nothing is left."""
+    return ask(post(path("api", "workflow", "jobs", job_id, "cancel"), without_none(reason=reason)), Job)
 
 
 def holds() -> Flow[list[Hold]]:

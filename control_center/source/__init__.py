@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -56,6 +56,20 @@ class Control:
     actor: str
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Executions that one control is meant for: those of `ids`, or those that have all the rest in common."""
+
+    action: str
+    ids: Sequence[UUID] = ()
+    statuses: Sequence[str] = ()
+    workflow: str | None = None
+    triggered_by: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
 class Source(Protocol):
     """Every method raises Afu9Error: NotFound for an id that names nothing, Unreachable if nobody answers."""
 
@@ -101,6 +115,22 @@ class Source(Protocol):
 
     def holds(self) -> Sequence[Row]:
         """kind, name, actor, reason, created_at; oldest first."""
+
+    def count(self, chosen: Chosen) -> Row:
+        """action, total, more (there are more than that), takes (those that take the action). Raises InvalidInput if nothing
+        is chosen, NotFound for ids that name nothing."""
+
+    def control_many(self, chosen: Chosen, actor: str, reason: str | None) -> Row:
+        """The job that was made of it. Raises what `count` raises."""
+
+    def jobs(self, limit: int, status: str | None) -> Sequence[Row]:
+        """The newest jobs, with the columns of control_jobs."""
+
+    def job(self, job_id: UUID) -> Row:
+        """With its errors. Raises NotFound."""
+
+    def cancel_job(self, job_id: UUID, actor: str, reason: str | None) -> Row:
+        """What is left of it is not done. Raises NotFound, and Refused if nothing is left."""
 
     def working(self) -> AbstractContextManager[None]:
         """Until its end, what executions need to run is there."""

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from control_center import make_job
 from control_center.check_wish import check_wish
 from control_center.list_tools import tool_schemas
 from control_center.progress import show_state
 from control_center.read_control import read_control
 from control_center.services import Services, open_services
 from control_center.show_comparison import ShownComparison, show_comparison
-from control_center.source import Control, Row, Source, Whole, Wish
+from control_center.source import Chosen, Control, Row, Source, Whole, Wish
 from orchestrator.broker import StepBroker
 from orchestrator.compare_stored import compare_stored
 from orchestrator.control import Controller, Done, Preview
@@ -136,6 +137,41 @@ class DatabaseSource:
 
     def holds(self) -> Sequence[Row]:
         return run(self._pool, "list_holds")
+
+    def count(self, chosen: Chosen) -> Row:
+        return make_job.count(self._pool, self._many(chosen))
+
+    def control_many(self, chosen: Chosen, actor: str, reason: str | None) -> Row:
+        many = self._many(chosen)
+        job = make_job.make_job(self._pool, many, make_job.count(self._pool, many), actor, reason)
+        self._audit(actor, "executions.bulk", str(job["id"]), make_job.said(many, job))
+        return make_job.get_job(self._pool, job["id"])
+
+    def jobs(self, limit: int, status: str | None) -> Sequence[Row]:
+        return run(self._pool, "list_jobs", {"status": status, "at": None, "id": None, "limit": limit})
+
+    def job(self, job_id: UUID) -> Row:
+        return make_job.get_job(self._pool, job_id)
+
+    def cancel_job(self, job_id: UUID, actor: str, reason: str | None) -> Row:
+        new, job = make_job.cancel_job(self._pool, job_id, actor, reason)
+        if new:
+            self._audit(actor, "job.cancel", str(job_id), {"reason": reason})
+        return job
+
+    def _many(self, chosen: Chosen) -> make_job.Many:
+        if chosen.ids:
+            return make_job.by_ids(chosen.action, chosen.ids)
+        found = make_job.select(
+            self._pool,
+            statuses=chosen.statuses,
+            workflow=chosen.workflow,
+            triggered_by=chosen.triggered_by,
+            since=chosen.since,
+            until=chosen.until,
+            labels=chosen.labels,
+        )
+        return make_job.by_filter(chosen.action, found)
 
     @contextmanager
     def _controller(self) -> Iterator[Controller]:

@@ -18,7 +18,7 @@ from control_center.client.operate import Wish as Given
 from control_center.progress import iso
 from control_center.read_files import read_bytes
 from control_center.show_comparison import ShownComparison
-from control_center.source import Control, Row, Source, Whole, Wish
+from control_center.source import Chosen, Control, Row, Source, Whole, Wish
 from orchestrator.price import nanos_of
 from persistence.errors import (
     Afu9Error,
@@ -110,6 +110,21 @@ class HttpSource:
     def holds(self) -> Sequence[Row]:
         return [_row(one) for one in self._client.holds()]
 
+    def count(self, chosen: Chosen) -> Row:
+        return asdict(self._client.count(chosen.action, **_common(chosen)))
+
+    def control_many(self, chosen: Chosen, actor: str, reason: str | None) -> Row:
+        return asdict(self._client.control_many(chosen.action, reason=reason, **_common(chosen)))
+
+    def jobs(self, limit: int, status: str | None) -> Sequence[Row]:
+        return [asdict(one) for one in self._client.jobs(status=status, limit=limit)]
+
+    def job(self, job_id: UUID) -> Row:
+        return asdict(self._client.job(job_id))
+
+    def cancel_job(self, job_id: UUID, actor: str, reason: str | None) -> Row:
+        return asdict(self._client.cancel_job(job_id, reason=reason))
+
     def working(self) -> AbstractContextManager[None]:
         return nullcontext()
 
@@ -156,6 +171,19 @@ def _progress(seen: ExecutionDetail) -> dict[str, Any]:
         "steps_done": counts.completed_steps + counts.skipped_steps + counts.failed_steps,
         "running_name": next((step.name for step in seen.steps if step.status == "running"), None),
         "retries": sum(step.retry_count for step in seen.steps),
+    }
+
+
+def _common(chosen: Chosen) -> dict[str, Any]:
+    if chosen.ids:
+        return {"ids": chosen.ids}
+    return {
+        "status": chosen.statuses or None,
+        "workflow": chosen.workflow,
+        "triggered_by": chosen.triggered_by,
+        "since": chosen.since,
+        "until": chosen.until,
+        "labels": chosen.labels or None,
     }
 
 

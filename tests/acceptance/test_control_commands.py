@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -12,6 +13,8 @@ import pytest
 
 from control_center.cli import invoke
 from control_center.keys import Trust
+from orchestrator.broker import StepBroker
+from orchestrator.work_off_jobs import work_off
 from persistence.executions import create_execution
 from persistence.pool import Pool
 from persistence.settings import Settings
@@ -194,6 +197,54 @@ def test_holds_from_the_command_line(say: Say) -> None:
     assert (shown["total"], shown["holds"][0]["createdAt"]) == (1, since)
     assert say("release", "tool", "bare.echo")[:2] == (0, "0\n")
     assert say("holds")[:2] == (0, "")
+
+
+def test_many_are_controlled_as_a_job(say: Say, pool: Pool, settings: Settings) -> None:
+    """Counted first; nobody is asked where nobody answers; what is left of a job can be cancelled, once."""
+    ids = [submit(pool, sequence(1), labels={"team": "a"}) for _ in range(3)]
+    assert say("bulk", "pause", "--label", "team=a", "--dry-run")[:2] == (0, "pause\t3\t3\n")
+    code, out, talk = say("bulk", "pause", "--label", "team=a")
+    assert (code, out) == (2, "")
+    assert "3 of them take it" in talk
+    assert [status_of(pool, one) for one in ids] == ["running"] * 3
+    made = json.loads(say("bulk", "pause", *map(str, ids[:2]), "-y", "--reason", "too hot", "--json")[1])["jobs"][0]
+    assert (made["status"], made["total"], made["reason"]) == ("pending", 2, "too hot")
+    with closing(StepBroker(settings.redis_url, namespace=settings.namespace)) as broker:
+        work_off(pool, broker, 30)
+    assert [status_of(pool, one) for one in ids] == ["paused", "paused", "running"]
+    code, out, _ = say("jobs", made["id"])
+    assert (code, out.split("\t")[:6]) == (0, [made["id"], "completed", "pause", "2", "2", "0"])
+    code, _, talk = say("jobs", made["id"], "--cancel")
+    assert code == 4
+    assert "nothing is left to cancel" in talk
+    code, out, _ = say("bulk", "cancel", "--status", "running", "--status", "paused", "-y", "--json")
+    other = json.loads(out)["jobs"][0]["id"]
+    stopped = json.loads(say("jobs", other, "--cancel", "--reason", "a mistake", "--json")[1])["jobs"][0]
+    assert (stopped["status"], stopped["cancelReason"], stopped["done"]) == ("cancelled", "a mistake", 0)
+    with closing(StepBroker(settings.redis_url, namespace=settings.namespace)) as broker:
+        work_off(pool, broker, 30)
+    assert [status_of(pool, one) for one in ids] == ["paused", "paused", "running"]
+    listed = json.loads(say("jobs", "--json")[1])
+    assert [one["status"] for one in listed["jobs"]] == ["cancelled", "completed"]
+
+
+@pytest.mark.parametrize(
+    ("command", "told", "code"),
+    [
+        (["bulk", "cancel", "-y"], "in common", 2),
+        (["bulk", "cancel", "x", "--status", "failed", "-y"], "not both", 2),
+        (["bulk", "cancel", "--label", "team", "-y"], "NAME=VALUE", 2),
+        (["bulk", "cancel", str(UUID(int=7)), "-y"], "no execution", 3),
+        (["jobs", "--cancel"], "say which job", 2),
+        (["jobs", "x"], "not the id of a job", 2),
+        (["jobs", str(UUID(int=7))], "no job", 3),
+        (["jobs", str(UUID(int=7)), "--cancel"], "no job", 3),
+    ],
+)
+def test_what_cannot_be_a_control_of_many_is_refused(say: Say, command: list[str], told: str, code: int) -> None:
+    """In words, and nothing is changed."""
+    found, _, talk = say(*command)
+    assert (found, told in talk) == (code, True), talk
 
 
 def test_waiting_ends_as_run_does(say: Say, settings: Settings, pool: Pool, tmp_path: Path) -> None:
