@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import psycopg
 
-AWAY = (
-    "08",
-    "25006",
-    "53",
-    "57P",
-    "58",
-)  # no connection, only a standby, no resources, shutting down, its system's faults
+# No connection, only a standby, no resources, shutting down, faults of its system.
+AWAY = ("08", "25006", "53", "57P", "58")
 
 
 def statement_fault(error: Exception) -> str | None:
