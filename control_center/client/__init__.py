@@ -20,6 +20,22 @@ from control_center.client.answers import (
     TERMINAL,
     Accepted,
     CalledTool,
+    DryRun,
+    Event,
+    Execution,
+    ExecutionDetail,
+    ExecutionRow,
+    Metadata,
+    Request,
+    State,
+    Step,
+    StepDetail,
+    StepResult,
+    StepState,
+)
+from control_center.client.asynchronous import AsyncClient
+from control_center.client.blocking import Client
+from control_center.client.comparison_answers import (
     Change,
     ComparedDefinition,
     ComparedExecution,
@@ -27,42 +43,19 @@ from control_center.client.answers import (
     ComparedStep,
     Comparison,
     ComparisonSummary,
-    Controlled,
-    ControlledTool,
-    Cost,
-    CostList,
-    CostSum,
-    Count,
     Delta,
     Divergence,
-    DryRun,
-    Event,
-    Execution,
-    ExecutionDetail,
-    ExecutionRow,
-    Health,
+)
+from control_center.client.control_answers import (
+    Controlled,
+    ControlledTool,
+    Count,
     Hold,
     Job,
     JobError,
-    McpHealth,
-    Metadata,
     Preview,
-    Readiness,
-    Registered,
     Released,
-    Request,
-    ServerHealth,
-    State,
-    Step,
-    StepDetail,
-    StepResult,
-    StepState,
-    Tool,
-    Workflow,
-    WorkflowDetail,
 )
-from control_center.client.asynchronous import AsyncClient
-from control_center.client.blocking import Client
 from control_center.client.errors import (
     ApiError,
     ClientError,
@@ -79,6 +72,19 @@ from control_center.client.errors import (
     Unavailable,
     UnexpectedAnswer,
     Unsendable,
+)
+from control_center.client.keep_answers import (
+    Cost,
+    CostList,
+    CostSum,
+    Health,
+    McpHealth,
+    Readiness,
+    Registered,
+    ServerHealth,
+    Tool,
+    Workflow,
+    WorkflowDetail,
 )
 
 __all__ = [

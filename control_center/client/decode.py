@@ -1,4 +1,4 @@
-"""From JSON to values: bytes in, the dataclasses of answers.py out.
+"""From JSON to values: bytes in, the dataclasses of answers.py and its neighbours out.
 
 Keys that are not known here are ignored, so an older client reads a newer API's answers; a key that is missing, or of
 another type, raises Unreadable with its place.

@@ -13,7 +13,6 @@ from typing import Any
 from uuid import UUID
 
 from control_center.client.answers import (
-    Comparison,
     Event,
     EventList,
     ExecutionDetail,
@@ -27,6 +26,7 @@ from control_center.client.answers import (
     StepResult,
 )
 from control_center.client.call import Call, Pause, path, read
+from control_center.client.comparison_answers import Comparison
 from control_center.client.errors import ExecutionFailed, ExecutionTimeout
 from control_center.client.flow import Emit, Flow, Stream, ask
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from control_center.client.answers import (
+from control_center.client.call import Call, path, post
+from control_center.client.flow import Flow, ask
+from control_center.client.keep_answers import (
     CostList,
     Health,
     McpHealth,
@@ -17,8 +19,6 @@ from control_center.client.answers import (
     WorkflowDetail,
     WorkflowPage,
 )
-from control_center.client.call import Call, path, post
-from control_center.client.flow import Flow, ask
 
 
 def register_workflow(definition: Mapping[str, Any]) -> Flow[Registered]:

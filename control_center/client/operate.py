@@ -13,8 +13,8 @@ from datetime import datetime
 from typing import Any, Literal, TypedDict, Unpack
 from uuid import UUID
 
-from control_center.client.answers import Controlled, Count, Hold, HoldList, Job, JobList, Preview, Released
 from control_center.client.call import Call, path, post, read, without_none
+from control_center.client.control_answers import Controlled, Count, Hold, HoldList, Job, JobList, Preview, Released
 from control_center.client.decode import camel
 from control_center.client.errors import ConnectionFailed, Refused, Unsendable
 from control_center.client.flow import Flow, ask

@@ -25,7 +25,7 @@ from control_center.client import (
     WorkflowDetail,
     errors,
 )
-from control_center.client.answers import AcceptedBatch, Registered, StepDetail
+from control_center.client.answers import AcceptedBatch, StepDetail
 from control_center.client.call import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
@@ -41,6 +41,7 @@ from control_center.client.call import (
     post,
 )
 from control_center.client.decode import Unreadable, decode
+from control_center.client.keep_answers import Registered
 from control_center.client.start import BATCH, BATCH_BYTES, submit, submit_many
 from tests.fleet import ROOT
 
