@@ -1,0 +1,212 @@
+"""What an operator does with an execution: a form that says first what it would do, and then does it.
+
+The same controls, checks and audit rows as over HTTP. What was typed stays when it is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, Response
+
+from control_center.api.audit import audit
+from control_center.api.auth import Principal
+from control_center.api.problems import PROBLEMS, problem_of
+from control_center.dashboard.pages import Form, Reader, go, must, page
+from control_center.dashboard.show_execution import LABELS, offer, read_execution
+from control_center.dashboard.words import PREVIEW, json_text
+from control_center.read_control import read_control
+from orchestrator.control import Controller, Preview
+from orchestrator.judge_control import ACTIONS, DECISIONS
+from persistence.errors import Disabled, InvalidDefinition, InvalidInput, NotFound, Refused
+from persistence.executions import require_execution
+from persistence.json_value import decode_json
+from persistence.pool import Pool, run
+from workers.secrets import BLOT
+
+router = APIRouter(prefix="/ui/executions", include_in_schema=False)
+STEP_NEEDED = frozenset({"rerun", "skip", "set-output", "decide", "replay"})
+STEP_TAKEN = STEP_NEEDED | {"retry", "fork"}
+EDITED: Mapping[str, tuple[str, ...]] = {
+    "retry": ("input",),
+    "rerun": ("input",),
+    "replay": ("input",),
+    "set-output": ("output",),
+    "decide": ("output",),
+    "fork": ("input", "variables"),
+}
+TELLS = {
+    "pause": "Nothing more of it begins until it is resumed; what runs may end.",
+    "resume": "It goes on where it was paused.",
+    "cancel": "It ends now; workers are told to end its calls.",
+    "retry": "It goes on with all results that there are; what failed is called again.",
+    "rerun": "The step runs again, and all that come after it. Results that are replaced stay in the history.",
+    "skip": "The step is not called; those after it go on without it.",
+    "set-output": "The step takes this output instead of calling its tool.",
+    "decide": "Nobody knows whether the call took place. Say what is to become of it.",
+    "fork": "A new execution begins before the step, with the results before it; this one stays as it is.",
+    "replay": "One step runs alone, as a new execution, with the variables as they are.",
+}
+SHOWN_STEPS = 300  # names to choose from; of more, the step is typed
+
+
+@router.get("/{execution_id}/act/{action}")
+def ask(
+    request: Request,
+    reader: Reader,
+    execution_id: UUID,
+    action: str,
+    step: Annotated[str | None, Query(max_length=255)] = None,
+) -> Response:
+    """What it would do, before anything is done."""
+    _known(action, reader)
+    given = {} if step is None else {"step": step}
+    return _answer(request, reader, execution_id, action, given, confirmed=False)
+
+
+@router.post("/{execution_id}/act/{action}")
+def act(request: Request, reader: Reader, execution_id: UUID, action: str, given: Form) -> Response:
+    _known(action, reader)
+    return _answer(request, reader, execution_id, action, given, confirmed=given.get("do") == "confirm")
+
+
+def _known(action: str, reader: Principal) -> None:
+    if action not in ACTIONS:
+        raise NotFound(f"there is no action {action[:50]}")
+    must(reader, "operator")
+
+
+def _answer(
+    request: Request, reader: Principal, execution_id: UUID, action: str, typed: Mapping[str, str], *, confirmed: bool
+) -> Response:
+    pool: Pool = request.app.state.pool
+    controller: Controller = request.app.state.controller
+    execution, steps = read_execution(pool, execution_id)
+    chosen = typed.get("step") or _usual_step(action, steps)
+    present = _present(pool, execution_id, action, chosen, steps)
+    fields = {name: typed.get(name, text) for name, text in present.items()}
+    preview: Preview | None = None
+    fault, status = None, 200
+    try:
+        said = _said(action, typed, chosen, fields, present)
+        wish = read_control(pool, execution_id, action, said, reader.name)
+        if confirmed:
+            done = controller.carry_out(execution_id, wish)
+            kept = {
+                name: said[name] for name in ("reason", "step", "decision", "workflow") if said.get(name) is not None
+            }
+            made = {"made": str(done.execution_id)} if done.execution_id != execution_id else {}
+            audit(pool, reader, f"execution.{action}", str(execution_id), kept | made)
+            return go(request, f"/ui/executions/{done.execution_id}")
+        preview = controller.preview(execution_id, wish)
+    except (Refused, InvalidInput, InvalidDefinition, NotFound, Disabled) as error:
+        fault = problem_of(error)
+        status = PROBLEMS[fault.slug][0]
+        if isinstance(error, Refused):  # somebody else was quicker: as it stands now
+            execution, steps = read_execution(pool, execution_id)
+    refused = fault is not None and fault.slug == "action-refused"
+    return page(
+        request,
+        "act.html",
+        status if confirmed or refused else 200,
+        reader=reader,
+        execution=execution,
+        action=action,
+        label=LABELS[action].removesuffix("…"),
+        tells=TELLS[action],
+        steps=_choices(steps) if action in STEP_TAKEN else [],
+        many=len(steps) > SHOWN_STEPS,
+        takes_step=action in STEP_TAKEN,
+        needs_step=action in STEP_NEEDED,
+        chosen=chosen,
+        decisions=DECISIONS if action == "decide" else (),
+        typed=typed,
+        fields=fields,
+        hidden=[name for name, text in present.items() if BLOT in text],
+        preview=preview,
+        fault=fault,
+        refused=refused,
+        offered=[one for one in offer(execution, steps, reader) if one.why_not is None],
+    )
+
+
+def _choices(steps: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Steps by what names them: the name, or the index where names are not unique."""
+    names = [step["step_name"] for step in steps]
+    several = {name for name in names if names.count(name) > 1} if len(names) <= SHOWN_STEPS else set()
+    return [
+        (
+            str(step["step_index"]) if step["step_name"] in several else step["step_name"],
+            f"{step['step_index']} {step['step_name']} ({step['status']})",
+        )
+        for step in steps[:SHOWN_STEPS]
+    ]
+
+
+def _usual_step(action: str, steps: Sequence[Mapping[str, Any]]) -> str | None:
+    """The step that a person means most likely: the first that failed."""
+    failed = [step["step_name"] for step in steps if step["status"] == "failed"]
+    if failed and action in STEP_NEEDED | {"fork"}:
+        return str(failed[0])
+    return str(steps[0]["step_name"]) if steps and action in STEP_NEEDED else None
+
+
+def _present(
+    pool: Pool, execution_id: UUID, action: str, chosen: str | None, steps: Sequence[Mapping[str, Any]]
+) -> dict[str, str]:
+    """The texts that the form begins with; what is left as it is, is not sent."""
+    values: dict[str, Any] = {}
+    if action == "fork":
+        whole = require_execution(pool, execution_id)
+        values = {"input": whole["input"], "variables": (whole["context"] or {}).get("variables") or {}}
+    elif action in EDITED:
+        found = [one for one in steps if chosen in (one["step_name"], str(one["step_index"]))]
+        rows = run(pool, "get_step", {"execution_id": execution_id, "index": found[0]["step_index"]}) if found else []
+        name = EDITED[action][0]
+        values = {name: rows[0][name] if rows else None}
+    texts = {name: json_text(value) if value is not None else "" for name, value in values.items()}
+    return {name: text if len(text) <= PREVIEW else "" for name, text in texts.items()}
+
+
+def _said(
+    action: str, typed: Mapping[str, str], chosen: str | None, fields: Mapping[str, str], present: Mapping[str, str]
+) -> dict[str, Any]:
+    """What the form says, as read_control takes it. Raises InvalidInput."""
+    said: dict[str, Any] = {"reason": (typed.get("reason") or "").strip()[:2000] or None}
+    if action in STEP_TAKEN:
+        said["step"] = typed["step"] or None if "step" in typed else chosen
+    if action == "decide":
+        said["decision"] = typed.get("decision", "retry")
+    if action == "fork" and typed.get("workflow"):
+        said["workflow"] = typed["workflow"]
+    for name in EDITED.get(action, ()):
+        if name == "output":
+            if action == "set-output" or said["decision"] == "done":
+                said["output"] = _value(name, fields[name] or "null")
+            continue
+        if not fields[name].strip() or _same(fields[name], present[name]):
+            continue
+        value = _value(name, fields[name])
+        if not isinstance(value, dict):
+            raise InvalidInput(f"{name} must be a JSON object, {{…}}")
+        if name == "variables":
+            before = _value(name, present[name]) if present[name] else {}
+            value = {key: one for key, one in value.items() if key not in before or before[key] != one}
+        said[name] = value
+    return said
+
+
+def _same(text: str, other: str) -> bool:
+    return text.replace("\r\n", "\n").strip() == other.strip()
+
+
+def _value(name: str, text: str) -> Any:
+    try:
+        value = decode_json(text)
+    except ValueError as error:
+        raise InvalidInput(f"{name} is not JSON: {error}") from None
+    if BLOT in text:
+        raise InvalidInput(f"{name} holds {BLOT}, which stands for what may not be shown: write what is to be sent")
+    return value
