@@ -57,6 +57,7 @@ def make_app(settings: Settings, trust: Trust) -> FastAPI:
         app.state.submitter = Submitter(pool, broker)
         app.state.controller = Controller(pool, broker)
         app.state.hub = Hub(read_pool, settings.redis_url, broker.hints_channel)
+        app.openapi()  # made once and before the first request: two threads must not make it at the same time
         try:
             async with app.state.hub.running():
                 yield
