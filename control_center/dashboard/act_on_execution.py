@@ -148,6 +148,9 @@ def _choices(steps: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 def _usual_step(action: str, steps: Sequence[Mapping[str, Any]]) -> str | None:
     """The step that a person means most likely: the first that failed."""
     failed = [step["step_name"] for step in steps if step["status"] == "failed"]
+    undecided = [step["step_name"] for step in steps if step["error_kind"] == "outcome_unknown"]
+    if undecided and action == "decide":
+        return str(undecided[0])
     if failed and action in STEP_NEEDED | {"fork"}:
         return str(failed[0])
     return str(steps[0]["step_name"]) if steps and action in STEP_NEEDED else None
@@ -185,6 +188,7 @@ def _said(
         if name == "output":
             if action == "set-output" or said["decision"] == "done":
                 said["output"] = _value(name, fields[name] or "null")
+                _refuse_hidden(name, said["output"])
             continue
         if not fields[name].strip() or _same(fields[name], present[name]):
             continue
@@ -192,8 +196,9 @@ def _said(
         if not isinstance(value, dict):
             raise InvalidInput(f"{name} must be a JSON object, {{…}}")
         if name == "variables":
-            before = _value(name, present[name]) if present[name] else {}
+            before = decode_json(present[name]) if present[name] else {}
             value = {key: one for key, one in value.items() if key not in before or before[key] != one}
+        _refuse_hidden(name, value)
         said[name] = value
     return said
 
@@ -204,9 +209,12 @@ def _same(text: str, other: str) -> bool:
 
 def _value(name: str, text: str) -> Any:
     try:
-        value = decode_json(text)
+        return decode_json(text)
     except ValueError as error:
         raise InvalidInput(f"{name} is not JSON: {error}") from None
-    if BLOT in text:
+
+
+def _refuse_hidden(name: str, value: Any) -> None:
+    """What stands for a secret must not be sent in its place."""
+    if BLOT in repr(value):
         raise InvalidInput(f"{name} holds {BLOT}, which stands for what may not be shown: write what is to be sent")
-    return value

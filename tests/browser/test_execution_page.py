@@ -9,12 +9,14 @@ from uuid import UUID
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
+from control_center.keys import Trust, create_key
 from orchestrator.outcome import Failed
 from persistence.executions import create_execution, create_step, require_execution, update_step
 from persistence.pool import Pool, run
-from tests.browser.conftest import Site, accessibility_faults
+from persistence.settings import Settings
+from tests.browser.conftest import Site, accessibility_faults, serve
 from tests.drive import drive, submit
 from tests.workflows import FunctionTools, echo, sequence
 
@@ -132,6 +134,48 @@ def test_actions_that_are_not_possible_say_why(site: Site, failed: UUID) -> None
     expect(page.get_by_role("button", name="Pause")).to_be_disabled()
     page.get_by_text("Why are some not possible?").click()
     expect(page.get_by_text("Pause the execution is failed; it would have to be running")).to_be_visible()
+
+
+def test_a_viewer_sees_the_buttons_and_why_they_do_nothing(
+    settings: Settings, browser: Browser, pool: Pool, failed: UUID
+) -> None:
+    with serve(settings, browser, trust=Trust(keys=True)) as guarded:
+        page = guarded.open(f"/ui/executions/{failed}")
+        page.get_by_label("Key").fill(create_key(pool, "vera", "viewer", None))
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("button", name="Retry…")).to_be_disabled()
+        page.get_by_text("Why are some not possible?").click()
+        expect(page.get_by_text("Retry… it needs the role operator, and vera has viewer")).to_be_visible()
+        page.goto(f"{guarded.address}/ui/executions/{failed}/act/retry")
+        expect(page.get_by_text("this needs the role operator")).to_be_visible()
+        answer = page.request.post(
+            f"{guarded.address}/ui/executions/{failed}/act/retry",
+            form={"do": "confirm"},
+            headers={"Sec-Fetch-Site": "same-origin"},
+        )
+        assert answer.status == 403
+        guarded.faults.clear()  # the 403
+    assert require_execution(pool, failed)["status"] == "failed"
+
+
+def test_a_hidden_value_is_kept_beside_an_edit_and_never_sent_as_it_is_shown(site: Site, pool: Pool) -> None:
+    whole = {"token": "t0p-secret", "plain": 1}
+    execution_id = submit(pool, sequence(1), context={"variables": {"door": whole, "n": 1}})
+    drive(pool, execution_id, FunctionTools(echo=echo))
+    page = site.open(f"/ui/executions/{execution_id}/act/fork")
+    variables = page.get_by_label("Variables (JSON")
+    assert "t0p-secret" not in page.content()
+    text = variables.input_value()
+    variables.fill(text.replace('"plain": 1', '"plain": 2'))
+    page.get_by_role("button", name="Fork with edits now").click()
+    expect(page.get_by_role("alert")).to_contain_text("variables holds [redacted]")
+    page.get_by_label("Variables (JSON").fill(text.replace('"n": 1', '"n": 5'))
+    page.get_by_role("button", name="Fork with edits now").click()
+    expect(page.get_by_text("made of")).to_be_visible()
+    made = UUID(page.locator("#execution-id").inner_text())
+    found = require_execution(pool, made)["context"]["variables"]
+    assert (found["door"], found["n"]) == (whole, 5)
+    site.faults.clear()  # the 422
 
 
 def test_an_execution_whose_definition_is_not_kept_is_shown(site: Site, pool: Pool) -> None:
