@@ -239,6 +239,9 @@ def test_the_first_load_is_small(site: Site, pool: Pool) -> None:
 def test_it_is_usable_on_a_narrow_screen(site: Site, failed: UUID) -> None:
     page = site.open(f"/ui/executions/{failed}", viewport={"width": 360, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    for part in page.locator(".timeline .row > *").all():
+        box = part.bounding_box()
+        assert box is None or box["x"] + box["width"] <= 360  # rows clip what would not fit
 
 
 def test_it_is_followed_and_an_open_detail_and_the_focus_are_kept(site: Site, pool: Pool) -> None:
