@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
+from markupsafe import Markup
 
 from control_center.api import shapes
 from control_center.api.auth import Principal
 from control_center.api.problems import Problem
+from control_center.dashboard.draw.graph import Node, draw_graph
 from control_center.dashboard.draw.timeline import draw_axis, draw_bar, make_scale
-from control_center.dashboard.pages import HEADERS, Reader, page
-from control_center.dashboard.span_attempts import ENDED, span_attempts
+from control_center.dashboard.pages import HEADERS, Reader, page, root
+from control_center.dashboard.span_attempts import ENDED, span_attempts, time_waits
 from control_center.dashboard.words import json_text
 from orchestrator.control import Controller, Preview, Wish
 from orchestrator.judge_control import ACTIONS
@@ -24,9 +26,10 @@ from persistence.executions import get_execution_steps, require_execution
 from persistence.pool import Pool, run
 
 router = APIRouter(prefix="/ui/executions", include_in_schema=False)
-TABS = ("timeline", "steps", "history", "data", "cost", "json")
-Tab = Literal["timeline", "steps", "history", "data", "cost", "json"]
+Tab = Literal["timeline", "steps", "graph", "history", "data", "cost", "json"]
+TABS = get_args(Tab)
 WINDOW = 1000  # rows of a picture or table at once
+GRAPH = 200  # steps that a graph still tells something of
 SHOWN_FAILURES = 3
 LABELS = {
     "pause": "Pause",
@@ -115,6 +118,8 @@ def show_execution(
         offered=offer(execution, steps, reader),
         relatives=run(pool, "execution_relatives", {"id": execution_id})[0],
         picture=_picture(execution, steps, shown, events, replaced) if tab == "timeline" else None,
+        waits=time_waits(span_attempts(execution, steps, events, replaced), execution["now"]) if tab == "steps" else {},
+        graph=_graph(f"{root(request)}/ui/executions/{execution_id}", steps) if tab == "graph" else None,
         payloads=_payloads(pool, execution_id) if tab == "data" else None,
         tools=_tools(steps) if tab == "cost" else None,
         state=_detail(pool, execution_id) if tab == "json" else None,
@@ -210,6 +215,25 @@ def _picture(
     scale = make_scale([one for step in shown for one in spans[step["step_index"]]], execution["now"], live=live)
     bars = {step["step_index"]: draw_bar(spans[step["step_index"]], scale) for step in shown}
     return {"axis": draw_axis(scale), "bars": bars}
+
+
+def _graph(base: str, steps: Sequence[Row]) -> Markup | None:
+    """None if it would tell nothing: no step follows another, or there are too many."""
+    if len(steps) > GRAPH or not any(step["successors"] for step in steps):
+        return None
+    return draw_graph(
+        [
+            Node(
+                step["step_index"],
+                step["step_name"],
+                step["status"],
+                "reused" if step["reused_from"] else step["status"],
+                f"{base}/steps/{step['step_index']}",
+                tuple(step["successors"]),
+            )
+            for step in steps
+        ]
+    )
 
 
 def _payloads(pool: Pool, execution_id: UUID) -> dict[str, Any]:

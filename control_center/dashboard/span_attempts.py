@@ -37,6 +37,15 @@ def span_attempts(
     }
 
 
+def time_waits(spans: Mapping[int, Sequence[Span]], now: datetime) -> dict[int, float]:
+    """How long each step waited for its first attempt, in milliseconds. Those that did not wait are left out."""
+    return {
+        index: sum(((one.end or now) - one.start).total_seconds() * 1000 for one in found if one.kind == "wait")
+        for index, found in spans.items()
+        if any(one.kind == "wait" for one in found)
+    }
+
+
 def _ready(execution: Row, steps: Sequence[Row]) -> dict[int, datetime | None]:
     """When a step could first be claimed, None if its predecessors have not ended."""
     begin = execution["started_at"] or execution["created_at"]

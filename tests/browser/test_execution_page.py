@@ -21,7 +21,7 @@ from tests.drive import drive, submit
 from tests.workflows import FunctionTools, echo, sequence
 
 SCRIPT = "<script>alert(1)</script>"
-TABS = ("timeline", "steps", "history", "data", "cost", "json")
+TABS = ("timeline", "steps", "graph", "history", "data", "cost", "json")
 
 
 def failing(**arguments: Any) -> Any:
