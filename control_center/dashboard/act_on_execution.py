@@ -5,6 +5,7 @@ The same controls, checks and audit rows as over HTTP. What was typed stays when
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 from uuid import UUID
@@ -84,9 +85,11 @@ def _answer(
     pool: Pool = request.app.state.pool
     controller: Controller = request.app.state.controller
     execution, steps = read_execution(pool, execution_id)
-    chosen = typed.get("step") or _usual_step(action, steps)
+    chosen = typed["step"].strip() or None if "step" in typed else _usual_step(action, steps)
     present = _present(pool, execution_id, action, chosen, steps)
-    fields = {name: typed.get(name, text) for name, text in present.items()}
+    fields = {name: text if _untouched(name, typed) else typed[name] for name, text in present.items()}
+    other = confirmed and typed.get("seen", chosen or "") != (chosen or "")  # a step whose preview nobody has read
+    confirmed = confirmed and not other
     preview: Preview | None = None
     fault, status = None, 200
     try:
@@ -124,6 +127,8 @@ def _answer(
         decisions=DECISIONS if action == "decide" else (),
         typed=typed,
         fields=fields,
+        marks={name: _mark(text) for name, text in present.items()},
+        other=other,
         hidden=[name for name, text in present.items() if BLOT in text],
         preview=preview,
         fault=fault,
@@ -133,27 +138,21 @@ def _answer(
 
 
 def _choices(steps: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Steps by what names them: the name, or the index where names are not unique."""
-    names = [step["step_name"] for step in steps]
-    several = {name for name in names if names.count(name) > 1} if len(names) <= SHOWN_STEPS else set()
+    """Steps by name, which is unique where a definition is kept."""
     return [
-        (
-            str(step["step_index"]) if step["step_name"] in several else step["step_name"],
-            f"{step['step_index']} {step['step_name']} ({step['status']})",
-        )
+        (step["step_name"], f"{step['step_index']} {step['step_name']} ({step['status']})")
         for step in steps[:SHOWN_STEPS]
     ]
 
 
 def _usual_step(action: str, steps: Sequence[Mapping[str, Any]]) -> str | None:
     """The step that a person means most likely: the first that failed."""
-    failed = [step["step_name"] for step in steps if step["status"] == "failed"]
-    undecided = [step["step_name"] for step in steps if step["error_kind"] == "outcome_unknown"]
-    if undecided and action == "decide":
-        return str(undecided[0])
-    if failed and action in STEP_NEEDED | {"fork"}:
-        return str(failed[0])
-    return str(steps[0]["step_name"]) if steps and action in STEP_NEEDED else None
+    failed = [step for step in steps if step["status"] == "failed"]
+    undecided = [step for step in failed if step["error_kind"] == "outcome_unknown"]
+    likely = undecided if undecided and action == "decide" else failed or (steps if action != "fork" else [])
+    if not likely or action not in STEP_NEEDED | {"fork"}:
+        return None
+    return str(likely[0]["step_name"])
 
 
 def _present(
@@ -179,7 +178,7 @@ def _said(
     """What the form says, as read_control takes it. Raises InvalidInput."""
     said: dict[str, Any] = {"reason": (typed.get("reason") or "").strip()[:2000] or None}
     if action in STEP_TAKEN:
-        said["step"] = typed["step"] or None if "step" in typed else chosen
+        said["step"] = chosen
     if action == "decide":
         said["decision"] = typed.get("decision", "retry")
     if action == "fork" and typed.get("workflow"):
@@ -201,6 +200,16 @@ def _said(
         _refuse_hidden(name, value)
         said[name] = value
     return said
+
+
+def _mark(text: str) -> str:
+    """By which a text that comes back is known to be as it was shown."""
+    return hashlib.sha256(text.replace("\r\n", "\n").strip().encode()).hexdigest()[:16]
+
+
+def _untouched(name: str, typed: Mapping[str, str]) -> bool:
+    """Left as it was shown, for whichever step that was."""
+    return name not in typed or typed.get(f"was-{name}") == _mark(typed[name])
 
 
 def _same(text: str, other: str) -> bool:

@@ -8,7 +8,7 @@ SELECT e.id AS e_id, e.workflow_id AS e_workflow_id, e.status AS e_status, e.tit
        coalesce(composed.unpriced, e.unpriced_calls) AS e_unpriced_calls, d.name AS e_workflow_name, now() AS e_now,
        s.id, s.step_name, s.step_index, s.status, s.tool, s.assign, s.started_at, s.completed_at, s.duration_ms, s.error,
        s.error_kind, s.retry_count, s.attempt, s.max_retries, s.next_run_at, s.claimed_at, s.created_at, s.successors,
-       s.needs_left, s.lost_count, s.released_count, s.reused_from, s.cost_nanos, s.unpriced_calls,
+       s.needs_left, s.lost_count, s.released_count, s.reused_from, s.retries_before, s.cost_nanos, s.unpriced_calls,
        s.override IS NOT NULL AS overridden
   FROM workflow_executions e
   LEFT JOIN workflow_definitions d ON d.hash = e.definition_hash

@@ -10,20 +10,27 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import pytest
 from axe_playwright_python.base import AXE_FILE_PATH
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
 from control_center.keys import Trust
+from orchestrator.outcome import Failed
+from persistence.pool import Pool
 from persistence.settings import Settings
 from tests.api_server import running_api
+from tests.drive import drive, submit
+from tests.workflows import FunctionTools, sequence
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
 )
 AXE = Path(AXE_FILE_PATH).read_text()
+SCRIPT = "<script>alert(1)</script>"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -108,3 +115,16 @@ def accessibility_faults(page: Page) -> list[str]:
         if one["impact"] in ("serious", "critical")
         for node in one["nodes"]
     ]
+
+
+def failing(**arguments: Any) -> Any:
+    """The second step's tool."""
+    return Failed("tool_error", f"HTTP 503 {SCRIPT}") if arguments["value"] == 1 else arguments
+
+
+@pytest.fixture
+def failed(pool: Pool) -> UUID:
+    """Three steps, of which the second failed."""
+    execution_id = submit(pool, sequence(3), title=f"A {SCRIPT} title")
+    assert drive(pool, execution_id, FunctionTools(echo=failing)) == "failed"
+    return execution_id

@@ -4,37 +4,24 @@ from __future__ import annotations
 
 import gzip
 import json
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import expect
 
-from control_center.keys import Trust, create_key
+from orchestrator.control import Controller, Wish
 from orchestrator.outcome import Failed
-from persistence.executions import create_execution, create_step, require_execution, update_step
-from persistence.pool import Pool, run
-from persistence.settings import Settings
-from tests.browser.conftest import Site, accessibility_faults, serve
-from tests.drive import drive, submit
+from orchestrator.submit import Request, Submitter
+from persistence.executions import create_execution, create_step, update_step
+from persistence.pool import Pool
+from tests.browser.conftest import SCRIPT, Site, accessibility_faults
+from tests.drive import drive, drive_some, submit
 from tests.workflows import FunctionTools, echo, sequence
 
-SCRIPT = "<script>alert(1)</script>"
 TABS = ("timeline", "steps", "graph", "history", "data", "cost", "json")
-
-
-def failing(**arguments: Any) -> Any:
-    """The second step's tool."""
-    return Failed("tool_error", f"HTTP 503 {SCRIPT}") if arguments["value"] == 1 else arguments
-
-
-@pytest.fixture
-def failed(pool: Pool) -> UUID:
-    """Three steps, of which the second failed."""
-    execution_id = submit(pool, sequence(3), title=f"A {SCRIPT} title")
-    assert drive(pool, execution_id, FunctionTools(echo=failing)) == "failed"
-    return execution_id
 
 
 def fetch(site: Site, path: str) -> tuple[bytes, Any]:
@@ -60,122 +47,6 @@ def test_what_failed_comes_first_and_says_what_a_retry_would_do(site: Site, fail
     expect(panel).to_contain_text("1 step reused, 2 tools called")
     panel.get_by_text("input as sent").click()
     expect(panel.locator("pre")).to_contain_text('"value": 1')
-
-
-def test_a_retry_is_previewed_confirmed_and_audited(site: Site, pool: Pool, failed: UUID) -> None:
-    page = site.open(f"/ui/executions/{failed}")
-    page.get_by_role("link", name="Retry…").click()
-    expect(page.locator("#preview")).to_contain_text("reuse 1: step_0")
-    expect(page.locator("#preview")).to_contain_text("call 2 tools")
-    page.get_by_label("Reason").fill("the service is back")
-    page.get_by_role("button", name="Retry now").click()
-    expect(page.get_by_role("heading", level=1)).to_contain_text("running")
-    event = run(pool, "get_execution_events", {"execution_id": failed})[-1]
-    assert (event["event"], event["kind"], event["message"]) == ("control", "retry", "the service is back")
-    with pool.connection() as connection:
-        rows = connection.execute("SELECT action, target FROM audit_log").fetchall()
-    assert rows == [{"action": "execution.retry", "target": str(failed)}]
-    assert drive(pool, failed, FunctionTools(echo=echo)) == "completed"
-    expect(page.get_by_role("heading", level=1)).to_contain_text("completed", timeout=10_000)
-
-
-def reach(page: Page, name: str) -> None:
-    """Moves the focus there by the Tab key alone."""
-    for _ in range(80):
-        page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.textContent.trim() || document.activeElement.name") == name:
-            return
-    raise AssertionError(f"{name} cannot be reached")
-
-
-def test_a_fork_with_an_edited_input_by_keyboard_alone(site: Site, pool: Pool, failed: UUID) -> None:
-    page = site.open(f"/ui/executions/{failed}")
-    reach(page, "Fork with edits…")
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="Fork with edits")).to_be_visible()
-    page.get_by_label("Input (JSON").focus()
-    page.keyboard.press("Control+a")
-    page.keyboard.type('{"n": 9007199254740993}')
-    reach(page, "Fork with edits now")
-    page.keyboard.press("Enter")
-    expect(page.get_by_text("made of")).to_be_visible()
-    made = UUID(page.locator("#execution-id").inner_text())
-    assert made != failed
-    assert require_execution(pool, made)["input"] == {"n": 2**53 + 1}
-    assert require_execution(pool, made)["forked_from"] == failed
-
-
-def test_what_was_typed_stays_when_it_cannot_be_read(site: Site, failed: UUID) -> None:
-    page = site.open(f"/ui/executions/{failed}/act/fork")
-    page.get_by_label("Input (JSON").fill('{"n": ')
-    page.get_by_role("button", name="Fork with edits now").click()
-    expect(page.get_by_role("alert")).to_contain_text("input is not JSON")
-    expect(page.get_by_label("Input (JSON")).to_have_value('{"n": ')
-    site.faults.clear()  # a browser notes the 422 on its console
-
-
-def test_who_comes_too_late_reads_how_it_stands_and_what_is_possible(site: Site, pool: Pool, failed: UUID) -> None:
-    page = site.open(f"/ui/executions/{failed}/act/retry")
-    run(pool, "rerun_steps", _retry_by_another(failed))
-    drive(pool, failed, FunctionTools(echo=echo))
-    page.get_by_role("button", name="Retry now").click()
-    expect(page.get_by_role("alert")).to_contain_text("an execution that is completed cannot be retried")
-    expect(page.get_by_role("alert").get_by_role("link", name="Fork with edits…")).to_be_visible()
-    site.faults.clear()  # the 409
-
-
-def _retry_by_another(execution_id: UUID) -> dict[str, Any]:
-    wish = {"execution_id": execution_id, "actor": "ada", "reason": None, "action": "retry"}
-    return wish | {"steps": [1], "overrides": "{}", "expected": "failed"}
-
-
-def test_actions_that_are_not_possible_say_why(site: Site, failed: UUID) -> None:
-    page = site.open(f"/ui/executions/{failed}")
-    expect(page.get_by_role("button", name="Pause")).to_be_disabled()
-    page.get_by_text("Why are some not possible?").click()
-    expect(page.get_by_text("Pause the execution is failed; it would have to be running")).to_be_visible()
-
-
-def test_a_viewer_sees_the_buttons_and_why_they_do_nothing(
-    settings: Settings, browser: Browser, pool: Pool, failed: UUID
-) -> None:
-    with serve(settings, browser, trust=Trust(keys=True)) as guarded:
-        page = guarded.open(f"/ui/executions/{failed}")
-        page.get_by_label("Key").fill(create_key(pool, "vera", "viewer", None))
-        page.get_by_role("button", name="Sign in").click()
-        expect(page.get_by_role("button", name="Retry…")).to_be_disabled()
-        page.get_by_text("Why are some not possible?").click()
-        expect(page.get_by_text("Retry… it needs the role operator, and vera has viewer")).to_be_visible()
-        page.goto(f"{guarded.address}/ui/executions/{failed}/act/retry")
-        expect(page.get_by_text("this needs the role operator")).to_be_visible()
-        answer = page.request.post(
-            f"{guarded.address}/ui/executions/{failed}/act/retry",
-            form={"do": "confirm"},
-            headers={"Sec-Fetch-Site": "same-origin"},
-        )
-        assert answer.status == 403
-        guarded.faults.clear()  # the 403
-    assert require_execution(pool, failed)["status"] == "failed"
-
-
-def test_a_hidden_value_is_kept_beside_an_edit_and_never_sent_as_it_is_shown(site: Site, pool: Pool) -> None:
-    whole = {"token": "t0p-secret", "plain": 1}
-    execution_id = submit(pool, sequence(1), context={"variables": {"door": whole, "n": 1}})
-    drive(pool, execution_id, FunctionTools(echo=echo))
-    page = site.open(f"/ui/executions/{execution_id}/act/fork")
-    variables = page.get_by_label("Variables (JSON")
-    assert "t0p-secret" not in page.content()
-    text = variables.input_value()
-    variables.fill(text.replace('"plain": 1', '"plain": 2'))
-    page.get_by_role("button", name="Fork with edits now").click()
-    expect(page.get_by_role("alert")).to_contain_text("variables holds [redacted]")
-    page.get_by_label("Variables (JSON").fill(text.replace('"n": 1', '"n": 5'))
-    page.get_by_role("button", name="Fork with edits now").click()
-    expect(page.get_by_text("made of")).to_be_visible()
-    made = UUID(page.locator("#execution-id").inner_text())
-    found = require_execution(pool, made)["context"]["variables"]
-    assert (found["door"], found["n"]) == (whole, 5)
-    site.faults.clear()  # the 422
 
 
 def test_an_execution_whose_definition_is_not_kept_is_shown(site: Site, pool: Pool) -> None:
@@ -253,3 +124,96 @@ def test_it_is_followed_and_an_open_detail_and_the_focus_are_kept(site: Site, po
     drive(pool, execution_id, FunctionTools(echo=echo))
     expect(page.get_by_role("heading", level=1)).to_contain_text("completed", timeout=10_000)
     expect(page.locator("#why-not")).to_have_attribute("open", "")
+
+
+def control(pool: Pool, execution_id: UUID, action: str) -> None:
+    Controller(pool, None).carry_out(execution_id, Wish(action=action, actor="ada", reason="a look first"))
+
+
+@pytest.mark.parametrize("status", ["running", "paused", "cancelled"])
+def test_every_status_is_shown_with_what_is_possible(site: Site, pool: Pool, status: str) -> None:
+    execution_id = submit(pool, sequence(3))
+    drive_some(pool, execution_id, FunctionTools(echo=echo), 1)
+    if status != "running":
+        control(pool, execution_id, {"paused": "pause", "cancelled": "cancel"}[status])
+    page = site.open(f"/ui/executions/{execution_id}")
+    expect(page.get_by_role("heading", level=1)).to_contain_text(status)
+    possible = {"running": "Pause", "paused": "Resume", "cancelled": "Retry…"}[status]
+    expect(page.get_by_role("link", name=possible)).to_be_visible()
+    for tab in TABS:
+        fetch(site, f"/ui/executions/{execution_id}?tab={tab}")
+
+
+def test_a_terminal_run_shows_nothing_that_runs(site: Site, pool: Pool) -> None:
+    execution_id = submit(pool, sequence(2))
+    with pool.connection() as connection:
+        connection.execute(
+            "UPDATE workflow_steps SET status = 'running', attempt = 1, dispatch_after = NULL, started_at = now(),"
+            " claimed_at = now()"
+            " WHERE execution_id = %s AND step_index = 0",
+            (execution_id,),
+        )
+        connection.execute(
+            "UPDATE workflow_executions SET status = 'failed', error = 'out of time', started_at = now(),"
+            " completed_at = now() WHERE id = %s",
+            (execution_id,),
+        )
+    page = site.open(f"/ui/executions/{execution_id}")
+    expect(page.get_by_label("What went wrong")).to_contain_text("out of time")
+    expect(page.get_by_text("2 steps · 1 cancelled · 1 pending")).to_be_visible()
+    expect(page.locator(".status.running")).to_have_count(0)
+    expect(page.locator("[data-grows]")).to_have_count(0)
+
+
+def test_a_graph_is_followed_to_a_step_and_has_a_limit(site: Site, pool: Pool, failed: UUID) -> None:
+    page = site.open(f"/ui/executions/{failed}?tab=graph")
+    expect(page.locator(".graph .node")).to_have_count(3)
+    page.get_by_role("link", name="step_1, failed").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("step_1")
+    page.goto(f"{site.address}/ui/executions/{submit(pool, sequence(201))}?tab=graph")
+    expect(page.get_by_text("up to 200 are drawn")).to_be_visible()
+    page.goto(f"{site.address}/ui/executions/{submit(pool, sequence(1))}?tab=graph")
+    expect(page.get_by_text("there is nothing to draw")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_step_shows_what_it_was_given_its_attempts_and_what_was_replaced(
+    site: Site, pool: Pool, failed: UUID, scheme: str
+) -> None:
+    control(pool, failed, "retry")
+    drive(pool, failed, FunctionTools(echo=echo))
+    page = site.open(f"/ui/executions/{failed}/steps/1", color_scheme=scheme)
+    expect(page.get_by_role("heading", level=1)).to_contain_text("step_1")
+    expect(page.get_by_text("Results that were replaced")).to_be_visible()
+    page.locator("details[id^=old-] summary").click()
+    expect(page.locator("details[id^=old-] pre")).to_contain_text(f"HTTP 503 {SCRIPT}")
+    assert accessibility_faults(page) == []
+    page.get_by_role("link", name="[ step 0").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("step_0")
+    page.goto(f"{site.address}/ui/executions/{failed}/steps/99")
+    expect(page.get_by_text("its steps are 0 to 2")).to_be_visible()
+    site.faults.clear()  # the 404
+
+
+def test_the_keys_go_to_the_runs_before_and_after(site: Site, pool: Pool) -> None:
+    submitter = Submitter(pool, None)
+    workflow_id = submitter.register(sequence(1))["id"]
+    first, second = (one.execution_id for one in submitter.submit(sequence(1), [Request(), Request()], workflow_id))
+    with pool.connection() as connection:
+        connection.execute(
+            "UPDATE workflow_executions SET created_at = %s WHERE id = %s", (datetime(2026, 3, 29, tzinfo=UTC), first)
+        )
+    page = site.open(f"/ui/executions/{first}")
+    page.keyboard.press("]")
+    expect(page.locator("#execution-id")).to_have_text(str(second))
+    page.keyboard.press("[")
+    expect(page.locator("#execution-id")).to_have_text(str(first))
+
+
+def test_attempts_are_counted_anew_when_a_person_runs_a_step_again(site: Site, pool: Pool, failed: UUID) -> None:
+    control(pool, failed, "retry")
+    assert drive(pool, failed, FunctionTools(echo=lambda **_: Failed("tool_error", "again"))) == "failed"
+    page = site.open(f"/ui/executions/{failed}")
+    expect(page.get_by_label("What went wrong")).to_contain_text("attempt 1 of 1 · tool_error")
+    page.goto(f"{site.address}/ui/executions/{failed}/steps/1")
+    expect(page.get_by_text("2 attempts")).to_be_visible()

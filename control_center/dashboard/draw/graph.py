@@ -73,12 +73,12 @@ def order_layers(layers: Sequence[Sequence[int]], after: Mapping[int, Sequence[i
         for one in following:
             before[one].append(key)
     ordered = [list(one) for one in layers]
-    place = {key: _middle(index, one) for one in ordered for index, key in enumerate(one)}
+    place = {key: _middle(index, layer) for layer in ordered for index, key in enumerate(layer)}
     for sweep in range(SWEEPS):
         joined = after if sweep % 2 else before
-        for one in reversed(ordered) if sweep % 2 else ordered:
-            one.sort(key=lambda key: median([place[other] for other in joined[key]] or [place[key]]))
-            place.update({key: _middle(index, one) for index, key in enumerate(one)})
+        for layer in reversed(ordered) if sweep % 2 else ordered:
+            layer.sort(key=lambda key: median([place[other] for other in joined[key]] or [place[key]]))
+            place.update({key: _middle(index, layer) for index, key in enumerate(layer)})
     return ordered
 
 
