@@ -21,7 +21,7 @@ from tests.workflows import FunctionTools, echo, sequence
 
 def test_a_retry_is_previewed_confirmed_and_audited(site: Site, pool: Pool, failed: UUID) -> None:
     page = site.open(f"/ui/executions/{failed}")
-    page.get_by_role("link", name="Retry…").click()
+    page.get_by_label("What went wrong").get_by_role("link", name="Retry step_1…").click()
     expect(page.locator("#preview")).to_contain_text("reuse 1: step_0")
     expect(page.locator("#preview")).to_contain_text("call 2 tools")
     page.get_by_label("Reason").fill("the service is back")
