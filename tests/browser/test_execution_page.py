@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import gzip
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
 from orchestrator.control import Controller, Wish
 from orchestrator.outcome import Failed
 from orchestrator.submit import Request, Submitter
 from persistence.executions import create_execution, create_step, update_step
 from persistence.pool import Pool
-from tests.browser.conftest import SCRIPT, Site, accessibility_faults
+from persistence.settings import Settings
+from tests.browser.conftest import SCRIPT, Site, accessibility_faults, serve
 from tests.drive import drive, drive_some, submit
 from tests.workflows import FunctionTools, echo, sequence
 
@@ -217,3 +218,30 @@ def test_attempts_are_counted_anew_when_a_person_runs_a_step_again(site: Site, p
     expect(page.get_by_label("What went wrong")).to_contain_text("attempt 1 of 1 · tool_error")
     page.goto(f"{site.address}/ui/executions/{failed}/steps/1")
     expect(page.get_by_text("2 attempts")).to_be_visible()
+
+
+def test_spans_are_true_when_clocks_change_in_the_databases_zone(
+    pool: Pool, settings: Settings, browser: Browser, failed: UUID
+) -> None:
+    """Four seconds in the night in which the clocks of Berlin skip an hour."""
+    begin = datetime(2026, 3, 29, 0, 59, 58, tzinfo=UTC)
+    times = {"id": failed, "begin": begin, "end": begin + timedelta(seconds=4)}
+    with pool.connection() as connection:
+        connection.execute(
+            "UPDATE workflow_executions SET created_at = %(begin)s, started_at = %(begin)s, completed_at = %(end)s"
+            " WHERE id = %(id)s",
+            times,
+        )
+        connection.execute(
+            "UPDATE workflow_steps SET started_at = %(begin)s, claimed_at = %(begin)s, completed_at = %(end)s"
+            " WHERE execution_id = %(id)s AND step_index = 0",
+            times,
+        )
+        name = connection.info.dbname
+        connection.execute(f"ALTER DATABASE {name} SET timezone = 'Europe/Berlin'")
+    with serve(settings, browser) as site:
+        page = site.open(f"/ui/executions/{failed}", timezone_id="Europe/Berlin")
+        expect(page.get_by_text("03-29 00:59:58 → 03-29 01:00:02 (4.00 s)")).to_be_visible()
+        expect(page.get_by_role("img", name="attempt 1: completed after 4.00 s")).to_be_visible()
+        page.locator("#zone").click()
+        expect(page.get_by_text("03-29 01:59:58 → 03-29 03:00:02 (4.00 s)")).to_be_visible()
