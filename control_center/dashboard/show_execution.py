@@ -16,7 +16,7 @@ from control_center.api import shapes
 from control_center.api.auth import Principal
 from control_center.api.problems import Problem
 from control_center.dashboard.draw.graph import Node, draw_graph
-from control_center.dashboard.draw.timeline import draw_axis, draw_bar, make_scale
+from control_center.dashboard.draw.timeline import Span, draw_axis, draw_bar, make_scale
 from control_center.dashboard.pages import HEADERS, Reader, page, root
 from control_center.dashboard.span_attempts import ENDED, span_attempts, time_waits
 from control_center.dashboard.words import json_text
@@ -58,9 +58,12 @@ class Offered:
 
 def read_rows(pool: Pool, query: str, parameters: Mapping[str, Any]) -> list[Row]:
     """With all times in UTC: Python reckons wrongly with two times of one zone whose clocks change between them."""
+    rows = run(pool, query, parameters)
+    if all(str(value.tzinfo) == "UTC" for row in rows[:1] for value in row.values() if isinstance(value, datetime)):
+        return list(rows)  # the session's zone is that of every time in it
     return [
         {name: value.astimezone(UTC) if isinstance(value, datetime) else value for name, value in row.items()}
-        for row in run(pool, query, parameters)
+        for row in rows
     ]
 
 
@@ -110,6 +113,7 @@ def show_execution(
     last = max(1, -(-len(steps) // WINDOW))
     window = min(window, last)
     shown = steps[(window - 1) * WINDOW : window * WINDOW]
+    spans = span_attempts(execution, steps, shown, events, replaced) if tab in ("timeline", "steps") else {}
     return page(
         request,
         "execution.html",
@@ -126,8 +130,8 @@ def show_execution(
         retry=_preview(request, execution) if execution["status"] in ("failed", "cancelled") else None,
         offered=offer(execution, steps, reader),
         relatives=run(pool, "execution_relatives", {"id": execution_id})[0],
-        picture=_picture(execution, steps, shown, events, replaced) if tab == "timeline" else None,
-        waits=time_waits(span_attempts(execution, steps, events, replaced), execution["now"]) if tab == "steps" else {},
+        picture=_picture(execution, shown, spans) if tab == "timeline" else None,
+        waits=time_waits(spans, execution["now"]),
         graph=_graph(f"{root(request)}/ui/executions/{execution_id}", steps) if tab == "graph" else None,
         payloads=_payloads(pool, execution_id) if tab == "data" else None,
         tools=_tools(steps) if tab == "cost" else None,
@@ -216,10 +220,7 @@ def _preview(request: Request, execution: Row) -> Preview | None:
         return None  # the buttons say why
 
 
-def _picture(
-    execution: Row, steps: Sequence[Row], shown: Sequence[Row], events: Sequence[Row], replaced: Sequence[Row]
-) -> dict[str, Any]:
-    spans = span_attempts(execution, steps, events, replaced)
+def _picture(execution: Row, shown: Sequence[Row], spans: Mapping[int, Sequence[Span]]) -> dict[str, Any]:
     live = execution["status"] == "running"
     scale = make_scale([one for step in shown for one in spans[step["step_index"]]], execution["now"], live=live)
     bars = {step["step_index"]: draw_bar(spans[step["step_index"]], scale) for step in shown}

@@ -17,9 +17,10 @@ KINDS = {"attempt_failed": "failed", "attempt_lost": "lost", "attempt_released":
 
 
 def span_attempts(
-    execution: Row, steps: Sequence[Row], events: Sequence[Row], replaced: Sequence[Row]
+    execution: Row, steps: Sequence[Row], shown: Sequence[Row], events: Sequence[Row], replaced: Sequence[Row]
 ) -> dict[int, list[Span]]:
-    """By a step's index. The wait ends when the first attempt begins; it began when the last step before it ended."""
+    """Of the `shown` among all `steps`, by a step's index. The wait ends when the first attempt begins; it began when the
+    last step before it ended."""
     ready = _ready(execution, steps)
     attempts: dict[Any, list[Row]] = defaultdict(list)
     for event in events:
@@ -33,7 +34,7 @@ def span_attempts(
         step["step_index"]: _of_step(
             execution, step, attempts[step["id"]], older[step["step_index"]], ready[step["step_index"]]
         )
-        for step in steps
+        for step in shown
     }
 
 
