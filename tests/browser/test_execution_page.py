@@ -84,14 +84,17 @@ def test_two_thousand_steps_are_shown_in_windows(site: Site, pool: Pool) -> None
 
 def test_a_large_output_is_a_small_page_and_an_exact_download(site: Site, pool: Pool) -> None:
     execution_id = create_execution(pool, None, {}, {})
-    output = {"exact": 2**53 + 1, "password": "hunter2", "text": "x" * 5_000_000}
+    found = [{"path": f"src/file_{n}.py", "note": '"quoted" & <b>'} for n in range(90_000)]
+    output = {"exact": 2**53 + 1, "password": "hunter2", "found": found}
+    assert len(json.dumps(output)) > 5_000_000
     with pool.connection() as connection:
         connection.execute(
-            "UPDATE workflow_executions SET output = %s, status = 'completed' WHERE id = %s",
-            (json.dumps(output), execution_id),
+            "UPDATE workflow_executions SET output = %s, context = %s, status = 'completed' WHERE id = %s",
+            (json.dumps(output), json.dumps({"variables": output}), execution_id),
         )
-    body, _ = fetch(site, f"/ui/executions/{execution_id}?tab=data")
-    assert len(body) <= 100 * 1024
+    for tab in TABS:
+        body, _ = fetch(site, f"/ui/executions/{execution_id}?tab={tab}")
+        assert len(body) <= 100 * 1024, tab
     whole, headers = fetch(site, f"/ui/executions/{execution_id}/download/output")
     assert headers["Content-Disposition"].startswith("attachment")
     assert b"9007199254740993" in whole
