@@ -31,7 +31,8 @@ STATEMENT_SECONDS = 30
 
 
 def _options(statement_seconds: int) -> str:
-    return f"-c statement_timeout={statement_seconds}s -c idle_in_transaction_session_timeout=30s"
+    """UTC, because Python subtracts two times of one zone by its clock, which is an hour off where that was put forward."""
+    return f"-c statement_timeout={statement_seconds}s -c idle_in_transaction_session_timeout=30s -c timezone=UTC"
 
 
 CONNECTION: dict[str, Any] = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, get_args
 from uuid import UUID
 
@@ -56,20 +55,9 @@ class Offered:
     why_not: str | None
 
 
-def read_rows(pool: Pool, query: str, parameters: Mapping[str, Any]) -> list[Row]:
-    """With all times in UTC: Python reckons wrongly with two times of one zone whose clocks change between them."""
-    rows = run(pool, query, parameters)
-    if all(str(value.tzinfo) == "UTC" for row in rows[:1] for value in row.values() if isinstance(value, datetime)):
-        return list(rows)  # the session's zone is that of every time in it
-    return [
-        {name: value.astimezone(UTC) if isinstance(value, datetime) else value for name, value in row.items()}
-        for row in rows
-    ]
-
-
 def read_execution(pool: Pool, execution_id: UUID) -> tuple[Row, Sequence[Row]]:
     """An execution and its steps without payloads, of one reading. Raises NotFound."""
-    rows = read_rows(pool, "page_execution", {"id": execution_id})
+    rows = run(pool, "page_execution", {"id": execution_id})
     if not rows:
         raise NotFound(f"there is no execution {execution_id}; perhaps it was removed after its time")
     execution = {name.removeprefix("e_"): value for name, value in rows[0].items() if name.startswith("e_")}
@@ -108,8 +96,8 @@ def show_execution(
     pool: Pool = request.app.state.read_pool
     execution, steps = read_execution(pool, execution_id)
     key = {"execution_id": execution_id}
-    events = read_rows(pool, "get_execution_events", key)
-    replaced = read_rows(pool, "replaced_spans", key) if tab in ("timeline", "steps", "history") else []
+    events = run(pool, "get_execution_events", key)
+    replaced = run(pool, "replaced_spans", key) if tab in ("timeline", "steps", "history") else []
     last = max(1, -(-len(steps) // WINDOW))
     window = min(window, last)
     shown = steps[(window - 1) * WINDOW : window * WINDOW]
