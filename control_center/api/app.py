@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import anyio.to_thread
 from fastapi import Depends, FastAPI, Request, Response
@@ -42,8 +42,8 @@ THREADS = 16  # requests at work at once, and connections: more bring nothing
 READ_SECONDS = 2  # of a listing's statement, at most
 
 
-def make_app(settings: Settings, trust: Trust) -> FastAPI:
-    """An app whose pools open when it starts."""
+def _opened(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """What the application has while it serves."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -57,7 +57,6 @@ def make_app(settings: Settings, trust: Trust) -> FastAPI:
         app.state.submitter = Submitter(pool, broker)
         app.state.controller = Controller(pool, broker)
         app.state.hub = Hub(read_pool, settings.redis_url, broker.hints_channel)
-        app.openapi()  # made once and before the first request: two threads must not make it at the same time
         try:
             async with app.state.hub.running():
                 yield
@@ -66,11 +65,16 @@ def make_app(settings: Settings, trust: Trust) -> FastAPI:
             read_pool.close()
             pool.close()
 
+    return lifespan
+
+
+def make_app(settings: Settings, trust: Trust) -> FastAPI:
+    """An app whose pools open when it starts."""
     app = FastAPI(
         title="AFU-9",
         version="1",
         summary="Durable workflows whose steps are MCP tool calls",
-        lifespan=lifespan,
+        lifespan=_opened(settings),
         dependencies=[Depends(refuse_unknown_parameters)],
         docs_url=None,  # both would load from other hosts
         redoc_url=None,

@@ -10,11 +10,14 @@ from control_center.api.problems import Problem
 
 
 def refuse_unknown_parameters(connection: HTTPConnection) -> None:
-    """A dependency of the whole application: what the document names is known. Raises Problem."""
+    """A dependency of the whole application: what the document names is known; pages are not in it. Raises Problem."""
     if not connection.scope["query_string"] or connection.scope["type"] != "http":
         return
+    route = connection.scope["route"]
+    if not route.include_in_schema:
+        return
     paths: dict[str, dict[str, Any]] = connection.app.openapi()["paths"]
-    operation = paths.get(connection.scope["route"].path_format, {}).get(connection.scope["method"].lower())
+    operation = paths.get(route.path_format, {}).get(connection.scope["method"].lower())
     if operation is None:
         return
     known = {one["name"] for one in operation.get("parameters", ()) if one["in"] == "query"}

@@ -17,5 +17,5 @@ class Prefix:
             path: str = scope["path"]
             if path != self._root and not path.startswith(self._root + "/"):
                 path = self._root + path
-            scope = {**scope, "root_path": self._root, "path": path, "raw_path": path.encode()}
+            scope = {**scope, "root_path": self._root, "path": path}
         await self._app(scope, receive, send)

@@ -6,6 +6,7 @@ Every type is in PROBLEMS and in docs/api.md; a client may match on `type`, neve
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from threading import Lock
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -173,13 +174,15 @@ def documented(*slugs: str) -> dict[int | str, dict[str, Any]]:
 
 
 def describe(app: FastAPI) -> None:
-    """Adds the problem to the document's schemas, once for all routes."""
-    made = app.openapi
+    """Adds the problem to the document's schemas, once for all routes. One thread makes the document: pydantic's warnings are
+    silenced meanwhile, for the whole process."""
+    made, lock = app.openapi, Lock()
 
     def document() -> dict[str, Any]:
-        described = made()
-        described.setdefault("components", {}).setdefault("schemas", {})["Problem"] = SCHEMA
-        return described
+        with lock:
+            described = made()
+            described.setdefault("components", {}).setdefault("schemas", {})["Problem"] = SCHEMA
+            return described
 
     app.openapi = document  # type: ignore[method-assign]
 
