@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -14,7 +15,7 @@ from control_center.api.audit import audit
 from control_center.api.auth import Principal, needs
 from control_center.api.problems import Problem, documented
 from control_center.read_control import read_control
-from orchestrator.control import Controller, Preview
+from orchestrator.control import Controller, Done, Preview
 from persistence.pool import Pool
 
 router = APIRouter(prefix="/api/workflow", tags=["controls"])
@@ -106,16 +107,13 @@ def control_execution(
     pool: Pool = request.app.state.pool
     controller: Controller = request.app.state.controller
     given = _given(action, control) if control is not None else {}
-    wish = read_control(pool, execution_id, action, given, principal.name)
     if control is not None and control.dry_run:
         response.status_code = 200
+        wish = read_control(pool, execution_id, action, given, principal.name)
         return _preview(controller.preview(execution_id, wish))
-    done = controller.carry_out(execution_id, wish)
-    said = {name: value for name, value in given.items() if name in ("reason", "step", "decision", "workflow")}
-    made = {"made": str(done.execution_id)} if done.execution_id != execution_id else {}
-    audit(pool, principal, f"execution.{action}", str(execution_id), said | made)
+    done = carry_out(request, principal, execution_id, action, given)
     url = f"/api/workflow/execution/{done.execution_id}"
-    if made:
+    if done.execution_id != execution_id:
         response.headers["Location"] = url
     return Controlled(
         execution_id=str(done.execution_id),
@@ -124,6 +122,19 @@ def control_execution(
         allowed_actions=list(done.allowed),
         url=url,
     )
+
+
+def carry_out(
+    request: Request, principal: Principal, execution_id: UUID, action: str, given: Mapping[str, Any]
+) -> Done:
+    """Carries out what somebody may ask for, and notes it in the audit log. `given`: as read_control takes it."""
+    pool: Pool = request.app.state.pool
+    controller: Controller = request.app.state.controller
+    done = controller.carry_out(execution_id, read_control(pool, execution_id, action, given, principal.name))
+    said = {name: given[name] for name in ("reason", "step", "decision", "workflow") if given.get(name) is not None}
+    made = {"made": str(done.execution_id)} if done.execution_id != execution_id else {}
+    audit(pool, principal, f"execution.{action}", str(execution_id), said | made)
+    return done
 
 
 def _given(action: str, control: Control) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 
-from control_center.api.audit import audit
 from control_center.api.auth import Principal
+from control_center.api.control_executions import carry_out
 from control_center.api.problems import PROBLEMS, problem_of
 from control_center.dashboard.pages import Form, Reader, go, must, page
 from control_center.dashboard.show_execution import LABELS, offer, read_execution
@@ -94,16 +94,10 @@ def _answer(
     fault, status = None, 200
     try:
         said = _said(action, typed, chosen, fields, present)
-        wish = read_control(pool, execution_id, action, said, reader.name)
         if confirmed:
-            done = controller.carry_out(execution_id, wish)
-            kept = {
-                name: said[name] for name in ("reason", "step", "decision", "workflow") if said.get(name) is not None
-            }
-            made = {"made": str(done.execution_id)} if done.execution_id != execution_id else {}
-            audit(pool, reader, f"execution.{action}", str(execution_id), kept | made)
+            done = carry_out(request, reader, execution_id, action, said)
             return go(request, f"/ui/executions/{done.execution_id}")
-        preview = controller.preview(execution_id, wish)
+        preview = controller.preview(execution_id, read_control(pool, execution_id, action, said, reader.name))
     except (Refused, InvalidInput, InvalidDefinition, NotFound, Disabled) as error:
         fault = problem_of(error)
         status = PROBLEMS[fault.slug][0]
