@@ -66,9 +66,9 @@ def root(request: Request) -> str:
     return str(request.scope.get("root_path") or "")
 
 
-def page(request: Request, template: str, status: int = 200, **values: Any) -> Response:
-    """The page, or the region of it that was asked for; 304 if the browser has it as it is. `values` hold `reader`, if there
-    is one."""
+def page(request: Request, template: str, status: int = 200, *, whole: bool = False, **values: Any) -> Response:
+    """The page, or (unless `whole`) the region of it that was asked for; 304 if the browser has it as it is. `values` hold
+    `reader`, if there is one."""
     loaded = _templates.get_template(template)
     given = {
         "request": request,
@@ -81,7 +81,7 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> R
         "reader": None,
         **values,
     }
-    region = request.query_params.get("region")
+    region = None if whole else request.query_params.get("region")
     if region is None:
         body = loaded.render(given)
     elif region in loaded.blocks:
@@ -136,7 +136,6 @@ def show_fault(request: Request, problem: Problem) -> Response:
         if fragment:
             return Response(status_code=204, headers=HEADERS | {"HX-Redirect": there})
         return RedirectResponse(there, 303, HEADERS)
-    # a 204 keeps the region: one that shows old rows is better than one that shows a fault
-    if fragment and status >= 500:
-        return Response(status_code=204, headers=HEADERS)
-    return page(request, "fault.html", status, title=title, problem=problem, code=status)
+    if fragment:  # the region stays as it is if that may pass; else the page is loaded anew, and tells the fault
+        return Response(status_code=204, headers=HEADERS | ({"HX-Refresh": "true"} if status < 500 else {}))
+    return page(request, "fault.html", status, whole=True, title=title, problem=problem, code=status)

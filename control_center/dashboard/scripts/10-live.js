@@ -57,9 +57,7 @@
   function hear(message) {
     if (message.op === "hello") { tries = 0; mode = message.mode; beat = 2 * message.heartbeatMs; show(); }
     if (message.op === "mode") { mode = message.mode; show(); refreshAll(); }
-    if (message.op === "subscribed") regions().filter((one) => one.dataset.live.split(" ").includes(message.topic)).forEach(refresh);
-    if (message.op === "event" || message.op === "resync") {
-      document.dispatchEvent(new CustomEvent("afu9:change", { detail: message }));
+    if (["subscribed", "event", "resync"].includes(message.op)) {
       regions().filter((one) => one.dataset.live.split(" ").includes(message.topic)).forEach(refresh);
     }
   }
