@@ -510,3 +510,13 @@ def test_an_open_api_serves_its_machine_by_its_own_name_only(settings: Settings)
         assert httpx.get(f"{url}/api/workflow/executions").status_code == 200
         rebound = httpx.get(f"{url}/api/workflow/executions", headers={"Host": "evil.example:3000"})
         problem(rebound, 403, "foreign-origin")
+
+
+@pytest.mark.parametrize("asked", ["/ui/executions", "/x/flow/ui/executions"], ids=["stripped", "whole"])
+def test_a_proxy_may_strip_its_path_or_not(settings: Settings, asked: str) -> None:
+    """What the page refers to has the path that the browser needs."""
+    with running_api(settings.model_copy(update={"api_root": "/x/flow"})) as url:
+        answer = httpx.get(url + asked)
+        assert answer.status_code == 200
+        assert all(f'{name}="/x/flow/ui/' in answer.text for name in ("href", "hx-get", "action")), answer.text
+        assert httpx.get(url + asked.replace("/ui/executions", "/api/workflow/executions")).status_code == 200

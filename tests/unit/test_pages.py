@@ -1,0 +1,40 @@
+"""What pages are made of: files that are what they say, and templates that the policy lets work."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import control_center.dashboard
+
+FOLDER = Path(control_center.dashboard.__file__).parent
+VENDORED = json.loads((FOLDER / "vendored" / "manifest.json").read_text())
+FORBIDDEN = {  # each would be blocked, some without a word
+    "a style attribute": r"\sstyle\s*=",
+    "an inline handler": r"\son[a-z]+\s*=\s*[\"']",
+    "what htmx evaluates": r"hx-on|hx-live|js:|hx-trigger=\"[^\"]*\[",
+    "an inline script": r"<script(?![^>]*\ssrc=)",
+    "an inline style": r"<style",
+    "another host": r"(?:src|href|action)=\"(?:https?:)?//",
+    "text that is not escaped": r"\|\s*safe|autoescape false",
+}
+
+
+def test_what_is_vendored_is_what_the_manifest_says() -> None:
+    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (FOLDER / "vendored").glob("*.js")}
+    assert found == {one["file"]: one["sha256"] for one in VENDORED}
+
+
+@pytest.mark.parametrize("template", sorted((FOLDER / "templates").glob("*.html")), ids=lambda path: path.stem)
+def test_a_template_holds_nothing_that_the_policy_forbids(template: Path) -> None:
+    text = template.read_text()
+    assert [name for name, pattern in FORBIDDEN.items() if re.search(pattern, text)] == []
+
+
+def test_what_is_forbidden_is_found() -> None:
+    seen = '<p style="x" onclick="y"><b hx-on:click="z"></b><script>1</script><style></style><a href="//x">{{ y | safe }}</a>'
+    assert all(re.search(pattern, seen) for pattern in FORBIDDEN.values())
