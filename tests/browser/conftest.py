@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """For these tests only: while it is open, an event loop of Playwright runs in this thread, and no test can start its own."""
+    """For these tests only: while it is open, Playwright's event loop runs in this thread, and no test can start its own."""
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
