@@ -1,5 +1,6 @@
 # One door: `make demo` runs the main job, `make check` and `make test` are what CI runs. Needs Python 3.11+ and a package index.
 PYTHON ?= python3
+TESTERS ?= 3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RUN := .venv/.run
@@ -38,8 +39,8 @@ audit: $(DEV) ## Ask the package index for known vulnerabilities of what is pinn
 	  { echo "audit: vulnerable packages are listed above; if a package was \"not found on PyPI\" or the index did not answer," \
 	         "its vulnerability data cannot be reached from here and NOTHING was audited" >&2; exit 1; }
 
-test: $(DEV) ## Run all tests on an embedded PostgreSQL and Valkey
-	$(BIN)/python -m pytest
+test: $(DEV) ## Run all tests in TESTERS processes (3), each on an embedded PostgreSQL and Valkey of its own
+	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile
 
 browser-test: $(DEV) ## Run the tests that need a browser (Debian's package chromium); `make test` runs them too where it is
 	$(BIN)/python -m pytest tests/browser

@@ -15,7 +15,7 @@ from typing import Literal
 
 import click
 
-from persistence.embedded import find_running, open_embedded
+from persistence.embedded import Endpoints, find_running, open_embedded
 from persistence.errors import InvalidInput, Unreachable
 from persistence.migrate import migrate, require_schema
 from persistence.settings import Settings
@@ -56,10 +56,7 @@ def open_services(settings: Settings, *, start: bool = True, patient: bool = Tru
             "Try `afu9 run FILE`, or start `afu9 dev`"
         )
     with ExitStack() as stack:
-        servers = open_embedded(state_dir)
-        stack.callback(servers.close)
-        endpoints = servers.endpoints
-        wait = stack.enter_context(_in_use(state_dir, endpoints.owner))
+        endpoints, wait = _reach(state_dir, stack)
         migrate(endpoints.database_url)  # attached too: the owner may not have come so far yet
         located = settings.model_copy(update={"database_url": endpoints.database_url, "redis_url": endpoints.redis_url})
         yield Services(located, "embedded" if endpoints.owner else "attached", wait)
@@ -71,20 +68,32 @@ def _used(state_dir: Path) -> bool:
     return (state_dir / "pg").exists() or (state_dir / "owner.lock").exists()
 
 
-@contextmanager
-def _in_use(state_dir: Path, owner: bool) -> Iterator[Callable[[], None]]:
-    """Holds a shared lock while we use another's servers; yields the owner's way to wait until nobody does."""
-    with (state_dir / "clients.lock").open("ab") as lock:
-        if not owner:
-            fcntl.flock(lock, fcntl.LOCK_SH)
+def _reach(state_dir: Path, stack: ExitStack) -> tuple[Endpoints, Callable[[], None]]:
+    """Servers that stay until the stack closes, and the owner's way to wait until nobody else uses them.
 
-        def wait() -> None:
-            if not owner:
-                return
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                click.echo("another afu9 command uses these servers: waiting for its end", err=True)
-                fcntl.flock(lock, fcntl.LOCK_EX)
+    Who attaches holds a shared lock meanwhile. An owner that is about to end holds it alone until its servers are down: so
+    one that found them just before waits here, and then starts its own.
+    """
+    while True:
+        servers = open_embedded(state_dir)
+        lock = (state_dir / "clients.lock").open("ab")
+        if servers.endpoints.owner:
+            break
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        if find_running(state_dir) is not None:
+            break
+        lock.close()
+        servers.close()
+    stack.enter_context(lock)
+    stack.callback(servers.close)
 
-        yield wait
+    def wait() -> None:
+        if not servers.endpoints.owner:
+            return
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            click.echo("another afu9 command uses these servers: waiting for its end", err=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+
+    return servers.endpoints, wait
