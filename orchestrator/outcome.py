@@ -46,9 +46,10 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """The attempt was stopped on purpose: `released` hands the step back uncharged (shutdown)."""
+    """The attempt was stopped on purpose, and its step is handed back uncharged. `failure`: whether the tool may have run."""
 
     reason: str
+    failure: Literal["not_executed", "unknown"] = "unknown"
 
 
 Outcome = Succeeded | Failed | Skipped | Cancelled

@@ -96,7 +96,7 @@ def cost_of(outcome: Outcome, server: str, tool: str, prices: Prices, seconds: f
 
 def _called(outcome: Outcome) -> bool:
     match outcome:
-        case Skipped():
+        case Skipped() | Cancelled(failure="not_executed"):
             return False
         case Failed(kind=kind, failure=failure):
             return failure == "unknown" or (failure == "definite" and kind not in NOT_CALLED)

@@ -27,7 +27,7 @@ def settle(
             return _stored(outcome, output, step, max_output_bytes)
         case Failed(failure="unknown") if not may_repeat():
             return _undecided(outcome.message), ""
-        case Cancelled(reason=reason) if not may_repeat():
+        case Cancelled(reason=reason, failure="unknown") if not may_repeat():
             return _undecided(reason), ""
         case Failed() | Cancelled() | Skipped():
             return outcome, ""

@@ -12,6 +12,7 @@ import pytest
 from orchestrator.outcome import Cancelled, Failed, Succeeded
 from tests.integration.mcp_fault_server import FaultServer, fault_server
 from workers.mcp_client import McpClient, ServerConfig
+from workers.mcp_client.client import NOT_CALLED
 
 N, U, F = "not_executed", "unknown", "definite"
 
@@ -115,6 +116,7 @@ def test_a_cancelled_call_ends_at_once(server: FaultServer, client: McpClient, t
     thread.join(5)
     assert time.monotonic() - begin < 0.3
     assert isinstance(found[0], Cancelled)
+    assert found[0].failure == "unknown"
     assert client.call("s", "ok", {}) == Succeeded({})
 
 
@@ -122,8 +124,19 @@ def test_a_call_cancelled_before_it_began_sends_nothing(server: FaultServer, cli
     """A step that is called off while it waited for its turn must not run."""
     cancelled = threading.Event()
     cancelled.set()
-    assert isinstance(client.call("s", "ok", {}, cancelled=cancelled), Cancelled)
+    assert client.call("s", "ok", {}, cancelled=cancelled) == NOT_CALLED
     assert server.executed == []
+
+
+def test_a_call_off_counts_and_not_what_ends_meanwhile(client: McpClient) -> None:
+    """A worker that stops calls its steps off, and closes its client soon after: that is no failure of theirs."""
+    cancelled = threading.Event()
+    client.close()
+    refused = client.call("s", "ok", {}, cancelled=cancelled)
+    assert isinstance(refused, Failed)
+    assert (refused.kind, refused.failure) == ("transport", "not_executed")
+    cancelled.set()
+    assert client.call("s", "ok", {}, cancelled=cancelled) == NOT_CALLED
 
 
 def test_an_event_stream_is_searched_for_the_answer(client: McpClient) -> None:

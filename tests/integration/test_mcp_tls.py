@@ -115,7 +115,9 @@ def test_a_connect_that_hangs_can_be_cancelled() -> None:
             threading.Timer(0.1, cancelled.set).start()
             with client_of(url) as client:
                 begin = time.monotonic()
-                assert isinstance(client.call("s", "ok", {}, cancelled=cancelled), Cancelled)
+                outcome = client.call("s", "ok", {}, cancelled=cancelled)
+                assert isinstance(outcome, Cancelled)
+                assert outcome.failure == "not_executed"
                 assert time.monotonic() - begin < 0.5
         finally:
             for filler in fillers:

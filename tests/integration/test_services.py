@@ -16,7 +16,9 @@ from persistence.pool import connect
 from persistence.settings import Settings
 
 
-def test_who_finds_servers_that_are_about_to_end_starts_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_finds_servers_that_are_about_to_end_starts_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It looked before the owner's end, and would use them after it."""
     state, found = tmp_path / "state", threading.Event()
 

@@ -166,6 +166,7 @@ def test_a_number_that_is_not_there_is_not_guessed(tmp_path: Path, found: Any) -
         (Failed("secret_not_found", "", "definite"), "nothing"),
         (Skipped(), "nothing"),
         (Cancelled("stop"), None),
+        (Cancelled("stop", "not_executed"), "nothing"),
     ],
 )
 def test_what_an_attempt_came_to_decides_whether_it_cost(tmp_path: Path, outcome: Outcome, expected: Any) -> None:

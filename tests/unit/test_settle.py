@@ -33,7 +33,13 @@ def test_a_call_that_may_have_run_and_must_not_run_twice_is_for_a_person(outcome
 
 @pytest.mark.parametrize(
     "outcome",
-    [Failed("transport", "refused", "not_executed"), Failed("tool_error", "no", "definite"), Skipped(), Succeeded(1)],
+    [
+        Failed("transport", "refused", "not_executed"),
+        Failed("tool_error", "no", "definite"),
+        Cancelled("stopped", "not_executed"),
+        Skipped(),
+        Succeeded(1),
+    ],
 )
 def test_nobody_asks_about_a_call_whose_outcome_is_known(outcome: Outcome) -> None:
     """The annotations need not be looked up."""

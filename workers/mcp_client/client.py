@@ -35,6 +35,7 @@ from workers.mcp_client.results import outcome_of
 from workers.mcp_client.servers import ServerConfig
 
 _log = logging.getLogger(__name__)
+NOT_CALLED = Cancelled("cancelled before the tool was called", "not_executed")
 
 
 class McpClient:
@@ -81,17 +82,21 @@ class McpClient:
                 "tool_not_allowed", f"{config.where}: the configuration does not allow the tool {clip(tool, 200)}"
             )
         budget = _budget(config, timeout, cancelled)
+        begun = False
         try:
             call = new_call(tool, arguments, idempotency_key, meta)
             with self._peer(config).use(budget) as era:
+                begun = True
                 return outcome_of(era.call(call, budget), config.where)
         except Trouble as error:
+            if error.failed.failure == "not_executed" and cancelled is not None and cancelled.is_set():
+                return NOT_CALLED  # the trouble may come of what else ends now: this client, its servers
             return error.failed
         except DeadlinePassed:
             message = f"{config.where} was not ready within {budget.seconds:.3g} s; the tool was not called"
             return Failed("timeout", message, "not_executed")
         except CallCancelled:
-            return Cancelled("cancelled while the tool was called")
+            return Cancelled("cancelled while the tool was called") if begun else NOT_CALLED
         except Exception as error:
             _log.exception("a call of %s.%s met something unforeseen", server, tool)
             return Failed("protocol_error", f"{config.where}: {type(error).__name__}: {clip(str(error))}", "unknown")
