@@ -6,6 +6,20 @@ and work without a script; with one, their regions follow what happens. Drawing 
 
 from __future__ import annotations
 
-from control_center.dashboard import act_on_execution, assets, list_executions, show_execution, sign_in
+from control_center.dashboard import (
+    act_on_execution,
+    assets,
+    compare_executions,
+    list_executions,
+    show_execution,
+    sign_in,
+)
 
-SCREENS = (list_executions, show_execution, act_on_execution, sign_in, assets)
+SCREENS = (
+    list_executions,
+    show_execution,
+    act_on_execution,
+    compare_executions,
+    sign_in,
+    assets,
+)
