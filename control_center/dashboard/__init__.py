@@ -10,8 +10,11 @@ from control_center.dashboard import (
     act_on_execution,
     assets,
     compare_executions,
+    hold_calls,
     list_executions,
+    list_workflows,
     show_execution,
+    show_workflow,
     sign_in,
 )
 
@@ -20,6 +23,9 @@ SCREENS = (
     show_execution,
     act_on_execution,
     compare_executions,
+    list_workflows,
+    show_workflow,
+    hold_calls,
     sign_in,
     assets,
 )

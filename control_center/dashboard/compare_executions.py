@@ -129,7 +129,7 @@ def show_change(change: ShownChange) -> dict[str, Any]:
     after = None if change.kind == "removed" else _text(change.after)
     place = f"{change.origin} → {change.path}" if change.kind == "moved" else change.path
     cut = any(text is not None and text[1] for text in (before, after))
-    return {"place": place or "it", "before": before and before[0], "after": after and after[0], "cut": cut}
+    return {"place": place, "before": before and before[0], "after": after and after[0], "cut": cut}
 
 
 def _text(value: Any) -> tuple[str, bool]:

@@ -30,7 +30,10 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "private, no-cache",
 }
-NAVIGATION = (("Executions", "/ui/executions"),)
+NAVIGATION = (
+    ("Executions", "/ui/executions"),
+    ("Workflows", "/ui/workflows"),
+)
 THEMES = ("light", "dark")
 FORM = "application/x-www-form-urlencoded"
 

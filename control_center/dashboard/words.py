@@ -104,6 +104,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "money": money,
     "number": number,
     "status": status,
+    "sign": glyph,
     "json_text": json_text,
     "preview": preview,
     "short": short,
