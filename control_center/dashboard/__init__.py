@@ -16,6 +16,7 @@ from control_center.dashboard import (
     show_execution,
     show_workflow,
     sign_in,
+    start_run,
 )
 
 SCREENS = (
@@ -24,6 +25,7 @@ SCREENS = (
     act_on_execution,
     compare_executions,
     list_workflows,
+    start_run,
     show_workflow,
     hold_calls,
     sign_in,
