@@ -47,6 +47,15 @@ def tool_findings(index: int, tool: str, params: Any, schemas: ToolSchemas) -> I
             yield from transform_findings(index, params)
 
 
+def schema_findings(schema: dict[str, Any]) -> Iterator[Finding]:
+    """What keeps a definition's own inputSchema from being a JSON Schema."""
+    try:
+        validator_for(schema, default=Draft202012Validator).check_schema(schema)
+    except SchemaError as error:
+        text = " ".join(error.message.split())[:200]
+        yield Finding(("inputSchema", *error.absolute_path), f"is not a JSON Schema: {text}")
+
+
 def _param_findings(index: int, tool: str, params: dict[str, Any], schema: dict[str, Any]) -> Iterator[Finding]:
     try:
         kind = validator_for(schema, default=Draft202012Validator)

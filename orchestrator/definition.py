@@ -197,5 +197,9 @@ class Workflow(_Strict):
 
     name: Maybe[Name] = Field(default=None, description="Unique name of the workflow")
     description: Maybe[str] = Field(default=None, description="What the workflow is for, in words for people")
+    input_schema: Maybe[dict[str, Any]] = Field(
+        default=None,
+        description="JSON Schema of the input, for people and for the form that starts it; runs are not held to it",
+    )
     steps: list[Step] = Field(min_length=1, max_length=MAX_STEPS, description="The steps, in the order they run")
     config: Maybe[Config] = Field(default=None, description="What holds for the whole workflow")

@@ -170,6 +170,12 @@ def test_a_fault_of_a_step_is_named_where_it_is(changes: dict[str, Any], pointer
         ({"steps": [step()], "config": {"maxRetries": -1}}, "/config/maxRetries", "at least 0"),
         ({"steps": [step()], "config": {"maxRetries": 101}}, "/config/maxRetries", "at most 100"),
         ({"steps": [step()], "config": {"retries": 1}}, "/config/retries", "unknown key"),
+        (
+            {"steps": [step()], "inputSchema": {"properties": {"a": {"type": 3}}}},
+            "/inputSchema/properties/a/type",
+            "schema",
+        ),
+        ({"steps": [step()], "inputSchema": []}, "/inputSchema", "must be an object"),
         ({"steps": [step(name=f"s{n}") for n in range(10_001)]}, "/steps", "at most 10,000 steps"),
         ({"steps": [step(), step()]}, "/steps/1/name", "“a” is already the name of /steps/0"),
         ({"steps": [step(assign="x"), step(name="b", assign="x")]}, "/steps/1/assign", "already assigned by /steps/0"),
