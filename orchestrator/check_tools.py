@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
-from jsonschema import Draft202012Validator, SchemaError, ValidationError
-from jsonschema.validators import validator_for
-from referencing import Registry
-from referencing.exceptions import Unresolvable
+from jsonschema import SchemaError, ValidationError
 
 from orchestrator.builtin_tools import BUILTIN, INPUT_SCHEMAS
+from orchestrator.check_input import dialect_of, faults_by, one_line
 from orchestrator.check_transform import transform_findings
 from orchestrator.explain import suggest
 from orchestrator.plain import Finding
@@ -47,30 +45,19 @@ def tool_findings(index: int, tool: str, params: Any, schemas: ToolSchemas) -> I
             yield from transform_findings(index, params)
 
 
-def schema_findings(schema: dict[str, Any]) -> Iterator[Finding]:
-    """What keeps a definition's own inputSchema from being a JSON Schema."""
-    try:
-        validator_for(schema, default=Draft202012Validator).check_schema(schema)
-    except SchemaError as error:
-        text = " ".join(error.message.split())[:200]
-        yield Finding(("inputSchema", *error.absolute_path), f"is not a JSON Schema: {text}")
-
-
 def _param_findings(index: int, tool: str, params: dict[str, Any], schema: dict[str, Any]) -> Iterator[Finding]:
     try:
-        kind = validator_for(schema, default=Draft202012Validator)
-        kind.check_schema(schema)
-        errors = list(kind(schema, registry=Registry()).iter_errors(_with_unknowns(params)))
-    except (SchemaError, Unresolvable, RecursionError):
+        dialect_of(schema).check_schema(schema)
+    except (SchemaError, RecursionError):
         return
+    errors = faults_by(schema, _with_unknowns(params))
     known = [error for error in errors if error.validator in ABOUT_KEYS or not _holds_unknown(error.instance)]
     for error in known[:MAX_FAULTS]:
         yield Finding(("steps", index, "params", *error.absolute_path), _sentence(error), f"see `afu9 tools {tool}`")
 
 
 def _sentence(error: ValidationError) -> str:
-    text = " ".join(error.message.split())
-    return f"does not fit the tool's input schema: {text if len(text) <= 200 else text[:200] + '…'}"
+    return f"does not fit the tool's input schema: {one_line(error.message)}"
 
 
 def _with_unknowns(value: Any) -> Any:

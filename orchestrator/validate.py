@@ -12,7 +12,8 @@ from typing import Any, TypeGuard
 
 from pydantic import ValidationError
 
-from orchestrator.check_tools import ToolSchemas, schema_findings, tool_findings
+from orchestrator.check_input import KEY, schema_findings
+from orchestrator.check_tools import ToolSchemas, tool_findings
 from orchestrator.conditions import compile_condition
 from orchestrator.definition import MAX_STEPS, RESULT, TOOL_PATTERN, Workflow
 from orchestrator.describe import shown
@@ -51,8 +52,8 @@ def validate(
         workflow = Workflow.model_validate(document)
     except ValidationError as error:
         findings += [finding for finding in explain(error) if finding.location not in impure]
-    if isinstance(document, dict) and isinstance(document.get("inputSchema"), dict):
-        findings += schema_findings(document["inputSchema"])
+    if isinstance(document, dict) and isinstance(document.get(KEY), dict):
+        findings += schema_findings(document[KEY])
     if isinstance(document, dict) and isinstance(document.get("steps"), list):
         check = _MeaningCheck(document["steps"], servers, context_keys, tools or {})
         findings += [finding for finding in check.findings() if finding.location not in impure]

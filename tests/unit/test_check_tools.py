@@ -20,7 +20,15 @@ SCHEMA = {
         "deep": {"type": "object", "required": ["a"], "properties": {"a": {"anyOf": [{"type": "null"}, {"const": 1}]}}},
     },
 }
-TOOLS = {"github": {"getIssue": SCHEMA, "odd": {"type": "nonsense"}, "far": {"$ref": "https://example.invalid/s"}}}
+TOOLS = {
+    "github": {
+        "getIssue": SCHEMA,
+        "odd": {"type": "nonsense"},
+        "far": {"$ref": "https://example.invalid/s"},
+        "undated": {"$schema": []},
+        "halves": {"properties": {"any": {"multipleOf": 0.5}}},
+    }
+}
 
 
 def faults(params: Any, tool: str = "github.getIssue") -> dict[str, str]:
@@ -78,10 +86,10 @@ def test_servers_that_have_not_listed_their_tools_are_not_judged() -> None:
     assert faults({"any": 1}, "elsewhere.tool") == {}
 
 
-@pytest.mark.parametrize("tool", ["github.odd", "github.far"])
-def test_a_schema_that_is_no_schema_judges_nothing(tool: str) -> None:
+@pytest.mark.parametrize("tool", ["odd", "far", "undated", "halves"])
+def test_what_cannot_be_judged_by_a_schema_is_not(tool: str) -> None:
     """And nothing is fetched."""
-    assert faults({"any": 1}, tool) == {}
+    assert faults({"any": 10**400}, f"github.{tool}") == {}
 
 
 def test_faults_of_structure_and_of_tools_come_together() -> None:

@@ -176,6 +176,8 @@ def test_a_fault_of_a_step_is_named_where_it_is(changes: dict[str, Any], pointer
             "schema",
         ),
         ({"steps": [step()], "inputSchema": []}, "/inputSchema", "must be an object"),
+        ({"steps": [step()], "inputSchema": {"$schema": []}}, "/inputSchema/$schema", "not a JSON Schema"),
+        ({"steps": [step()], "inputSchema": {"pattern": "("}}, "/inputSchema/pattern", "not a JSON Schema"),
         ({"steps": [step(name=f"s{n}") for n in range(10_001)]}, "/steps", "at most 10,000 steps"),
         ({"steps": [step(), step()]}, "/steps/1/name", "“a” is already the name of /steps/0"),
         ({"steps": [step(assign="x"), step(name="b", assign="x")]}, "/steps/1/assign", "already assigned by /steps/0"),
