@@ -21,8 +21,8 @@ from persistence.executions import find_execution
 from persistence.pool import Pool
 
 router = APIRouter(include_in_schema=False)
-WINDOW = 500  # rows of the table at once
-SHOWN_CHANGES = 20  # of one step
+WINDOW = 200  # rows of the table at once
+SHOWN_CHANGES = 5  # of one step
 LONGEST_VALUE = 160  # characters
 AT_REST = ("completed", "failed", "cancelled")
 Id = Annotated[str, Query(max_length=100)]
