@@ -12,16 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, UnknownType
-from referencing import Registry
-from referencing.exceptions import Unresolvable
-
+from orchestrator.check_input import faults_by, one_line
 from orchestrator.describe import kind_of
 from persistence.json_value import decode_json
+from workers.secrets import BLOT, redact
 
 PREFIX = "in."
 WHOLE = "input"  # the text area for what no field is for
+HIDDEN = f"{BLOT} stands for what may not be shown: write what is to be sent"
 FIELDS = 100  # properties with a field of their own
 Kind = Literal["text", "number", "boolean", "choice", "json"]
 _ABSENT: Any = object()
@@ -77,6 +75,8 @@ def _field(name: str, asked: Mapping[str, Any], required: bool) -> Field:
         case "boolean":
             kind, choices = "boolean", ("true", "false")
     default = asked.get("default", _ABSENT)
+    if redact({name: default}) != {name: default}:  # what may not be shown is not offered either
+        default = _ABSENT
     text = "" if default is _ABSENT else default if kind == "text" and isinstance(default, str) else _written(default)
     told = asked.get("description") or asked.get("title") or ""
     return Field(name, kind, required, str(told)[:500], text, choices)
@@ -99,7 +99,7 @@ def takes_more(schema: Any, fields: list[Field]) -> bool:
 
 
 def read_input(schema: Any, given: Mapping[str, str]) -> Typed:
-    """What the form says, judged by the schema."""
+    """What the form says, judged by the schema, which is a valid one: no other is stored."""
     faults: dict[str, str] = {}
     value = _whole(given.get(WHOLE, ""), faults)
     for one in fields_of(schema):
@@ -112,14 +112,16 @@ def read_input(schema: Any, given: Mapping[str, str]) -> Typed:
             value[one.name] = text.replace("\r\n", "\n") if one.kind == "text" else decode_json(text)
         except ValueError as error:
             faults[one.key] = f"not {'a number' if one.kind == 'number' else 'JSON'}: {error}"
-    if not faults:
-        faults |= _judge(schema, value)
-    return Typed(value, faults)
+        if BLOT in text:
+            faults[one.key] = HIDDEN
+    return Typed(value, faults or _judge(schema, value))
 
 
 def _whole(text: str, faults: dict[str, str]) -> dict[str, Any]:
     if not text.strip():
         return {}
+    if BLOT in text:
+        faults[WHOLE] = HIDDEN
     try:
         value = decode_json(text)
     except ValueError as error:
@@ -132,17 +134,10 @@ def _whole(text: str, faults: dict[str, str]) -> dict[str, Any]:
 
 
 def _judge(schema: Any, value: dict[str, Any]) -> dict[str, str]:
-    """Nothing is fetched for a schema: one that points elsewhere, or is none, judges nothing."""
-    if not isinstance(schema, Mapping | bool):
-        return {}
     known = {one.name: one.key for one in fields_of(schema)}
     faults: dict[str, str] = {}
-    try:
-        Draft202012Validator.check_schema(schema)
-        for fault in Draft202012Validator(schema, registry=Registry()).iter_errors(value):
-            first = str(fault.absolute_path[0]) if fault.absolute_path else ""
-            place = "" if len(fault.absolute_path) < 2 else f"{fault.json_path}: "
-            faults.setdefault(known.get(first, WHOLE), f"{place}{fault.message[:300]}")
-    except (SchemaError, UnknownType, Unresolvable, RecursionError, re.error):
-        return faults
+    for fault in faults_by(schema, value) if isinstance(schema, Mapping) else ():
+        first = str(fault.absolute_path[0]) if fault.absolute_path else ""
+        place = "" if len(fault.absolute_path) < 2 else f"{fault.json_path}: "
+        faults.setdefault(known.get(first, WHOLE), f"{place}{one_line(fault.message, 300)}")
     return faults

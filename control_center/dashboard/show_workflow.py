@@ -52,7 +52,7 @@ def show_workflow(
         "newest": versions[0],
         "runs": runs,
         "numbers": {one["id"]: one["version"] for one in versions},
-        "whole": sum_up(runs),
+        "overall": sum_up(runs),
         "grid": _grid(root(request), runs, steps),
         "names": _names(runs, steps),
         "sums": _sums(runs, steps),

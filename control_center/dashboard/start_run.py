@@ -21,12 +21,12 @@ from control_center.dashboard.hold_calls import why_not
 from control_center.dashboard.pages import Form, Reader, go, must, page
 from control_center.find_workflow import find_workflow
 from orchestrator.called_tools import called_tools
+from orchestrator.check_input import KEY
 from persistence.errors import Disabled, InvalidInput, NotFound
 from persistence.json_value import decode_json, encode_json
 from persistence.pool import Pool
 
 router = APIRouter(prefix="/ui/workflows", include_in_schema=False)
-SCHEMA = "inputSchema"
 LONGEST_KEY = 100
 
 
@@ -39,7 +39,7 @@ def show_form(request: Request, reader: Reader, name: str) -> Response:
 def start_run(request: Request, reader: Reader, name: str, given: Form) -> Response:
     must(reader, "submitter")
     row = find_workflow(request.app.state.pool, name)
-    schema = decode_json(row["definition"]).get(SCHEMA)
+    schema = decode_json(row["definition"]).get(KEY)
     typed = read_input(schema, given)
     faults = dict(typed.faults)
     wish = _wish(name, typed, given, faults)
@@ -47,6 +47,9 @@ def start_run(request: Request, reader: Reader, name: str, given: Form) -> Respo
         return _answer(request, reader, row, given, faults, status=422)
     if given.get("do") == "preview":
         return _answer(request, reader, row, given, preview=True)
+    if given.get("version", str(row["version"])) != str(row["version"]):
+        changed = f"Version {row['version']} was registered meanwhile: read what it asks for, and run it then."
+        return _answer(request, reader, row, given, {"": changed}, status=409)
     try:
         started = start_execution(request, Response(), wish, reader, _key(given))
     except (Problem, NotFound, InvalidInput, Disabled) as error:
@@ -103,8 +106,13 @@ def _answer(
 ) -> Response:
     pool: Pool = request.app.state.read_pool
     definition = decode_json(row["definition"])
-    schema = definition.get(SCHEMA)
+    schema = definition.get(KEY)
     fields = fields_of(schema)
+    more = takes_more(schema, fields)
+    places = {"title", "labels", *(one.key for one in fields), *(["input"] if more else [])}
+    faults = faults or {}
+    if lost := [told for key, told in faults.items() if key not in places]:
+        faults = {**faults, "": "; ".join(lost)}
     may_not = why_not(reader, "submitter")
     if may_not is None and not row["enabled"]:
         may_not = f"{row['name']} is disabled: nothing of it is started"
@@ -115,10 +123,10 @@ def _answer(
         reader=reader,
         row=row,
         fields=fields,
-        more=takes_more(schema, fields),
+        more=more,
         reads=names_read(definition) if schema is None else [],
         typed=given,
-        faults=faults or {},
+        faults=faults,
         key=_key(given),
         calls=called_tools(pool, definition, range(len(definition["steps"]))) if preview else None,
         why_not=may_not,

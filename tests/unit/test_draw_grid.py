@@ -124,9 +124,16 @@ def test_faults_stand_at_their_fields(given: dict[str, str], key: str, told: str
     assert told in read_input(SCHEMA, given).faults[key]
 
 
-@pytest.mark.parametrize("schema", [None, {"$ref": "http://example.invalid/x"}, {"type": 3}, {"pattern": "("}, True])
-def test_a_schema_that_is_none_or_points_elsewhere_judges_nothing(schema: Any) -> None:
+@pytest.mark.parametrize("schema", [None, {"$ref": "http://example.invalid/x"}, {"$ref": "#"}])
+def test_a_schema_that_points_elsewhere_or_at_itself_judges_nothing(schema: Any) -> None:
     assert read_input(schema, {"input": '{"a": 1}'}).value == {"a": 1}
+
+
+def test_what_must_not_be_shown_is_not_offered_nor_sent_for_what_it_hides() -> None:
+    schema = {"properties": {"api_token": {"type": "string", "default": "hunter2"}}}
+    assert [one.default for one in fields_of(schema)] == [""]
+    typed = read_input(schema, {"in.api_token": "[redacted]", "input": '{"more": "[redacted]"}'})
+    assert set(typed.faults) == {"in.api_token", "input"}
 
 
 def test_a_text_that_is_left_empty_is_not_there() -> None:
