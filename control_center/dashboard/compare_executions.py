@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 from control_center.api.auth import Principal
 from control_center.api.problems import PROBLEMS, Problem, problem_of
 from control_center.dashboard.pages import Reader, page
+from control_center.dashboard.span_attempts import ENDED
 from control_center.dashboard.words import moment, money, span
 from control_center.show_comparison import ShownChange, ShownComparison, ShownSide, show_comparison
 from orchestrator.compare_stored import compare_stored
@@ -24,7 +25,6 @@ router = APIRouter(include_in_schema=False)
 WINDOW = 200  # rows of the table at once
 SHOWN_CHANGES = 5  # of one step
 LONGEST_VALUE = 160  # characters
-AT_REST = ("completed", "failed", "cancelled")
 Id = Annotated[str, Query(max_length=100)]
 
 
@@ -67,7 +67,7 @@ def _show(request: Request, reader: Principal, found: ShownComparison, only: str
     steps = [(place, step) for place, step in enumerate(found.steps) if not differing or step.verdict != "same"]
     last = max(1, -(-len(steps) // WINDOW))
     window = min(window, last)
-    going = [side.id for side in (found.a, found.b) if side.status not in AT_REST]
+    going = [side.id for side in (found.a, found.b) if side.status not in ENDED]
     return page(
         request,
         "compare.html",
@@ -80,6 +80,7 @@ def _show(request: Request, reader: Principal, found: ShownComparison, only: str
         last_window=last,
         windowed=WINDOW,
         topics=" ".join(f"execution:{UUID(one)}" for one in going),
+        ended=ENDED,
         named=named,
         started=lambda one: moment(one.started_at and datetime.fromisoformat(one.started_at), "not started"),
         dollars=lambda cost: "no cost" if cost is None else money(_nanos(cost)),

@@ -14,6 +14,7 @@ from control_center.dashboard.compare_executions import show_change
 from control_center.dashboard.draw.grid import Cell, Column, draw_grid
 from control_center.dashboard.hold_calls import why_not
 from control_center.dashboard.pages import Reader, go, must, page, root
+from control_center.dashboard.span_attempts import ENDED
 from control_center.dashboard.sum_up_runs import merge_names, sum_up, with_duration
 from control_center.dashboard.words import span
 from control_center.find_workflow import find_workflow
@@ -91,7 +92,10 @@ def _steps(pool: Pool, runs: Sequence[Row], window: int) -> dict[UUID, dict[str,
     first = (window - 1) * WINDOW
     wanted = {"ids": [one["id"] for one in runs], "first": first, "until": first + WINDOW}
     found: dict[UUID, dict[str, Row]] = {one["id"]: {} for one in runs}
+    ended = {one["id"] for one in runs if one["status"] in ENDED}
     for step in run(pool, "workflow_run_steps", wanted) if runs else ():
+        if step["status"] == "running" and step["execution_id"] in ended:  # what a worker still does no longer counts
+            step["status"] = "cancelled"
         found[step["execution_id"]][step["step_name"]] = step
     return found
 

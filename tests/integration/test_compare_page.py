@@ -34,7 +34,7 @@ def ran(pool: Pool, answer: Any = echo, steps: int = 3, **request: Any) -> UUID:
 
 def other(**given: Any) -> Any:
     """As `echo`, but for the second step."""
-    more = {"note": SCRIPT, "exact": EXACT, "token": "hunter2", "text": "x" * 50_000}
+    more = {"note": SCRIPT, "exact": EXACT, "token": "hunter2", "text": "x" * 50_000, "line": "y" * 400}
     return given | more if given["value"] == 1 else given
 
 
@@ -64,6 +64,7 @@ def test_the_first_divergence_is_named_and_what_differs_is_shown_as_text(api: ht
     assert str(EXACT) in answer.text
     assert "hunter2" not in answer.text
     assert f'href="/ui/executions/{b}/steps/1">in B</a>' in answer.text
+    assert "y" * 300 not in answer.text
     assert len(answer.content) < 20_000
 
 
@@ -116,6 +117,16 @@ def test_executions_with_little_in_common_are_compared(api: httpx.Client, pool: 
     assert told in words(answer)
     assert ("no definition to compare" if kept else "another definition") in words(answer)
     assert f'data-live="execution:{waiting} execution:{b}"' in answer.text
+
+
+def test_what_has_ended_runs_nothing(api: httpx.Client, pool: Pool) -> None:
+    """Whatever a worker has not heard of yet."""
+    a, b = (submit(pool, sequence(1)) for _ in range(2))
+    with pool.connection() as connection:
+        connection.execute("UPDATE workflow_steps SET status = 'running', dispatch_after = NULL")
+        connection.execute("UPDATE workflow_executions SET status = 'cancelled' WHERE id = %s", (b,))
+    row = unescape(re.sub("<[^>]*>", "", rows(compared(api, a=a, b=b))[0]))
+    assert (row.count("running"), row.count("cancelled")) == (1, 1)
 
 
 def test_many_steps_come_in_pages(api: httpx.Client, pool: Pool) -> None:

@@ -116,7 +116,13 @@ def test_a_workflow_shows_its_runs_by_step(api: httpx.Client, pool: Pool) -> Non
     start(pool, good(), title="First")
     failed = start(pool, bad(), title=f"Second {SCRIPT}")
     start(pool)
+    with pool.connection() as connection:  # whose worker has not heard of it yet
+        connection.execute(
+            "UPDATE workflow_steps SET status = 'running', dispatch_after = NULL WHERE status = 'pending'"
+        )
+        connection.execute("UPDATE workflow_executions SET status = 'cancelled' WHERE status = 'running'")
     answer = api.get(PAGE)
+    assert len(re.findall('class="cell cancelled"', answer.text)) == 2
     assert len(re.findall(r'<a href="[^"]*" class="(?:cell|bar) ', answer.text)) == 3 * 3
     cell = re.search(r'<a href="([^"]*)" class="cell failed"><title>([^<]*)', answer.text)
     assert cell is not None
