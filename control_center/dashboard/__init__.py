@@ -14,6 +14,7 @@ from control_center.dashboard import (
     list_executions,
     list_workflows,
     show_execution,
+    show_tools,
     show_workflow,
     sign_in,
     start_run,
@@ -28,6 +29,7 @@ SCREENS = (
     start_run,
     show_workflow,
     hold_calls,
+    show_tools,
     sign_in,
     assets,
 )

@@ -33,6 +33,7 @@ HEADERS = {
 NAVIGATION = (
     ("Executions", "/ui/executions"),
     ("Workflows", "/ui/workflows"),
+    ("Tools", "/ui/tools"),
 )
 THEMES = ("light", "dark")
 FORM = "application/x-www-form-urlencoded"
