@@ -134,6 +134,7 @@ CREATE TABLE workflow_steps (
 
 CREATE UNIQUE INDEX idx_steps_execution_id ON workflow_steps (execution_id, step_index);
 CREATE INDEX idx_steps_dispatch ON workflow_steps (dispatch_after) WHERE dispatch_after IS NOT NULL;
+CREATE INDEX idx_steps_undecided ON workflow_steps (execution_id DESC) WHERE error_kind = 'outcome_unknown';
 CREATE INDEX idx_steps_running ON workflow_steps (worker_id) WHERE worker_id IS NOT NULL;
 -- Those are the running steps. By status the planner would also use it to find one running step by its id, and read it whole.
 

@@ -14,6 +14,7 @@ from control_center.dashboard import (
     list_executions,
     list_workflows,
     show_execution,
+    show_inbox,
     show_tools,
     show_workflow,
     sign_in,
@@ -30,6 +31,7 @@ SCREENS = (
     show_workflow,
     hold_calls,
     show_tools,
+    show_inbox,
     sign_in,
     assets,
 )

@@ -34,6 +34,7 @@ NAVIGATION = (
     ("Executions", "/ui/executions"),
     ("Workflows", "/ui/workflows"),
     ("Tools", "/ui/tools"),
+    ("Inbox", "/ui/inbox"),
 )
 THEMES = ("light", "dark")
 FORM = "application/x-www-form-urlencoded"
