@@ -20,7 +20,7 @@ def orchestrate(settings: Settings, stopping: threading.Event) -> None:
     """Runs the recovery loops until `stopping` is set. Any number of orchestrators may run."""
     if not settings.redis_url:
         raise InvalidInput("no Redis is configured: set REDIS_URL, or use `afu9 dev`")
-    with open_pool(settings.database_dsn) as pool:
+    with open_pool(settings.database_dsn, max_size=5) as pool:  # each loop has one
         require_schema(settings.database_dsn)
         measure = Measure(pool, settings)
         measure.start()

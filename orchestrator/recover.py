@@ -1,4 +1,4 @@
-"""The loops that make every promise independent of messages: dispatch what is due, reap what is lost, and work off jobs.
+"""The loops that make every promise independent of messages: dispatch what is due, reap what is lost, work off jobs; and count.
 
 Any number of processes may run them at once: rows are taken with SKIP LOCKED, and what two of them do twice is refused.
 """
@@ -14,6 +14,7 @@ import redis
 
 from orchestrator.broker import StepBroker
 from orchestrator.push import QUEUES, push_steps
+from orchestrator.roll_up import roll_up
 from orchestrator.work_off_jobs import work_off
 from persistence.errors import Afu9Error, Unreachable
 from persistence.pool import Pool, run
@@ -100,6 +101,7 @@ class Recovery:
             self._loop("dispatcher", lambda: dispatch(pool, broker, settings.dispatch_seconds)),
             self._loop("reaper", lambda: self._reap(pool, broker, settings)),
             self._loop("jobs", lambda: work_off(pool, broker, settings.lease_seconds)),
+            self._loop("rollups", lambda: roll_up(pool)),
         ]
 
     def start(self) -> None:

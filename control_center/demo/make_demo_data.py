@@ -68,6 +68,7 @@ def _remove(pool: Pool) -> Iterator[int]:
     while removed := len(run(pool, "remove_labelled", {"labels": encode_json(LABELS), "limit": 500})):
         yield removed
     run(pool, "date_costs", {"workflows": list(_workflows())})
+    run(pool, "recount_workflows", {"workflows": list(_workflows())})
 
 
 def make(pool: Pool, settings: Settings, days: int, per_day: int, seed: int, now: datetime | None = None) -> int:
@@ -97,6 +98,7 @@ def make(pool: Pool, settings: Settings, days: int, per_day: int, seed: int, now
         for future in [threads.submit(maker.make, one, *registered[one.workflow]) for one in runs if one.at >= half]:
             future.result()
     run(pool, "date_costs", {"workflows": list(registered)})
+    run(pool, "recount_workflows", {"workflows": list(registered)})
     _leave_some(pool, settings, *registered["slow_check"])
     return len(runs) + WAITING
 

@@ -10,7 +10,10 @@ WITH was AS (SELECT id, created_at AS zero FROM workflow_executions WHERE id = %
      events AS (
        UPDATE workflow_events v
           SET created_at = %(start)s::timestamptz + (v.created_at - w.zero) * %(stretch)s::double precision,
-              started_at = %(start)s::timestamptz + (v.started_at - w.zero) * %(stretch)s::double precision
+              started_at = %(start)s::timestamptz + (v.started_at - w.zero) * %(stretch)s::double precision,
+              detail = CASE WHEN v.detail ? 'completed_at' THEN v.detail || jsonb_build_object('completed_at',
+                %(start)s::timestamptz + ((v.detail ->> 'completed_at')::timestamptz - w.zero) * %(stretch)s::double precision)
+                ELSE v.detail END
          FROM was w WHERE v.execution_id = w.id),
      results AS (
        UPDATE workflow_step_results r

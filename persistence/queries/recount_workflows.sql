@@ -1,0 +1,1 @@
+SELECT recount_workflows(%(workflows)s::text[])
