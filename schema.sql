@@ -1245,7 +1245,7 @@ CREATE FUNCTION error_shape(p_error TEXT) RETURNS TEXT LANGUAGE sql IMMUTABLE AS
       '\m[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}\M', '<id>', 'gi'),
       '\m\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?(\.\d+)?(Z|[+-]\d\d:?\d\d)?)?', '<time>', 'g'),
       '\m(?=[0-9a-f]*\d)[0-9a-f]{8,}\M', '<hex>', 'gi'),
-      '(?<!HTTP )(?<!status )(?<!code )(?<!error )(?<!code -)(?<!error -)\m\d+(\.\d+)?', '<n>', 'g'),
+      '(?!^[45]\d\d\M)(?<!HTTP )(?<!status )(?<!code )(?<!error )(?<!code -)(?<!error -)\m\d+(\.\d+)?', '<n>', 'g'),
     '\s+', ' ', 'g')), 300)
 $$;
 

@@ -1,11 +1,12 @@
 """What ended in a window of time, from the rollups alone: however many rows there are, or no longer are.
 
-A window is covered by the largest buckets that fit, days in the middle and five minutes at its edges, so that a long one reads
-little more than a short one and both are exact. Everything is UTC: a day has 24 hours.
+A window is covered by the largest buckets that fit, days in the middle and five minutes at its edges: a long one reads little
+more than a short one, and both are exact. Everything is UTC: a day has 24 hours.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ NEXT = timedelta(seconds=300 + 60)  # after `until` more is counted: a bucket, a
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """[since, until) in whole buckets. `bar`: seconds of a bar of its pictures. `until` is None where nothing is counted yet."""
+    """[since, until) in whole buckets. `bar`: seconds of a bar in pictures. `until` is None where nothing is counted yet."""
 
     name: str
     since: datetime
@@ -86,14 +87,25 @@ def find_window(pool: Pool, name: str) -> Window:
     return window_of(name, row["rolled_until"], row["read_at"])
 
 
+def find_days(pool: Pool, days: int) -> Window:
+    (row,) = run(pool, "rollup_progress")
+    return whole_days(days, row["rolled_until"], row["read_at"])
+
+
 def window_of(name: str, until: datetime | None, read_at: datetime) -> Window:
     end = (until or read_at).astimezone(UTC)
     read_at = read_at.astimezone(UTC)
     if name in ("24h", "7d"):
         since = _floor(end, 300) - (timedelta(hours=24) if name == "24h" else timedelta(days=7))
         return Window(name, since, until and end, 3600 if name == "24h" else 3 * 3600, read_at)
-    since = _floor(read_at, 86_400) - timedelta(days=int(name[:-1]) - 1)
-    return Window(name, min(since, end), until and end, 86_400, read_at)
+    return whole_days(int(name[:-1]), until, read_at)
+
+
+def whole_days(days: int, until: datetime | None, read_at: datetime) -> Window:
+    """UTC days, today included."""
+    since = _floor(read_at.astimezone(UTC), 86_400) - timedelta(days=days - 1)
+    end = until and max(until.astimezone(UTC), since)
+    return Window(f"{days}d", since, end, 86_400, read_at.astimezone(UTC))
 
 
 def cover(since: datetime, until: datetime, sizes: Sequence[int] = SIZES) -> Iterator[tuple[int, datetime, datetime]]:
@@ -113,7 +125,7 @@ def cover(since: datetime, until: datetime, sizes: Sequence[int] = SIZES) -> Ite
 def read_stats(
     pool: Pool, window: Window, by: By, workflow: str | None = None, *, slowest: bool = False, most: int = MOST
 ) -> list[Stat]:
-    """By time every bar, in order; else the most busy names first, or the slowest. By workflow the others are last, as '…'."""
+    """By time every bar, in order; else the most busy names first, or the slowest. By workflow all others are '…', last."""
     parameters = _spans(window, by == "time") | {"by": by, "workflow": workflow, "limit": most}
     if by in ("workflow", "time"):
         rows = run(pool, "execution_stats", parameters | {"bar": window.bar}, prepare=False)
@@ -134,7 +146,9 @@ def read_stats(
     return [*ranked, *([others] if others else [])]
 
 
-def read_throughput(pool: Pool, window: Window, workflow: str | None, most: int = MOST) -> dict[str, list[tuple[int, int]]]:
+def read_throughput(
+    pool: Pool, window: Window, workflow: str | None, most: int = MOST
+) -> dict[str, list[tuple[int, int]]]:
     """For each workflow (ended, failed) of each bar."""
     rows = run(
         pool,
@@ -203,3 +217,10 @@ def _floor(at: datetime, seconds: int) -> datetime:
 def _floor_span(span: timedelta, seconds: int) -> timedelta:
     size = timedelta(seconds=seconds)
     return span // size * size
+
+
+def searchable(shape: str) -> str | None:
+    """The longest part of an error's shape that every such error has, as a search takes it."""
+    parts = [part.strip() for part in re.split(r"<(?:id|time|hex|n)>", shape)]
+    longest = max(parts, key=len)[:100].strip()
+    return longest if len(longest) >= 2 else None

@@ -56,6 +56,7 @@ class StepBroker(RedisBroker):
         connections: int = 64,
         client: redis.Redis | None = None,
     ) -> None:
+        self.url = url
         self._handlers: dict[str, list[Callable[..., None]]] = {}
         super().__init__(  # type: ignore[no-untyped-call]  # dramatiq's brokers are untyped
             client=client or redis_client(url, connections=connections),

@@ -1,4 +1,4 @@
-"""The loops that make every promise independent of messages: dispatch what is due, reap what is lost, work off jobs; and count.
+"""The loops that make every promise independent of messages: dispatch what is due, reap what is lost, work off jobs, count.
 
 Any number of processes may run them at once: rows are taken with SKIP LOCKED, and what two of them do twice is refused.
 """

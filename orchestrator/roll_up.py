@@ -1,8 +1,8 @@
-"""Counts what ended, in buckets of five minutes, hours and days that outlive the rows. Any number of orchestrators may do it at once.
+"""Counts what ended, in buckets of five minutes, hours and days that outlive the rows. Any number of orchestrators may do it.
 
-Invariant: a bucket's counts and how far all is counted are one transaction, and one works at a time (roll_up in schema.sql): each
-end is counted exactly once, whoever dies. Nothing is counted before every transaction that could still end something in the
-bucket is over. docs/analytics.md says what counts as an end.
+Invariant: a bucket's counts and how far all is counted are one transaction, and one works at a time (roll_up in schema.sql):
+each end is counted exactly once, whoever dies. Nothing is counted before every transaction that could still end something in
+the bucket is over. docs/analytics.md says what counts as an end.
 """
 
 from __future__ import annotations

@@ -35,6 +35,9 @@ NAVIGATION = (
     ("Workflows", "/ui/workflows"),
     ("Tools", "/ui/tools"),
     ("Inbox", "/ui/inbox"),
+    ("Analytics", "/ui/analytics"),
+    ("Cost", "/ui/costs"),
+    ("Queues", "/ui/queues"),
 )
 THEMES = ("light", "dark")
 FORM = "application/x-www-form-urlencoded"

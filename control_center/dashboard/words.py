@@ -61,6 +61,13 @@ def number(count: int) -> str:
     return f"{count:,}"
 
 
+def percent(share: float | None, absent: str = "–") -> str:
+    """96.8 %; never 100 % for what is less."""
+    if share is None:
+        return absent
+    return f"{min(share * 100, 99.9) if share < 1 else 100:.1f} %".replace("100.0", "100")
+
+
 def status(name: str, word: str | None = None) -> Markup:
     """Glyph, word and colour: none of them alone."""
     shown = word or name
@@ -103,6 +110,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "size": size,
     "money": money,
     "number": number,
+    "percent": percent,
     "status": status,
     "sign": glyph,
     "json_text": json_text,

@@ -73,7 +73,9 @@ def executions(pool: Pool, seconds: int = 86_400) -> Counter[str]:
 
 
 def steps(pool: Pool, seconds: int = 86_400) -> Counter[str]:
-    rows = query(pool, "SELECT outcome, sum(endings)::int AS n FROM step_rollups WHERE seconds = %s GROUP BY 1", seconds)
+    rows = query(
+        pool, "SELECT outcome, sum(endings)::int AS n FROM step_rollups WHERE seconds = %s GROUP BY 1", seconds
+    )
     return Counter({row["outcome"]: row["n"] for row in rows})
 
 
@@ -243,7 +245,7 @@ def zone(dsn: str, name: str) -> Iterator[None]:
     """The database's sessions from now on are in this zone."""
     with connect(dsn) as connection:
         database = connection.info.dbname
-        connection.execute(f'ALTER DATABASE "{database}" SET timezone = \'{name}\''.encode())
+        connection.execute(f"ALTER DATABASE \"{database}\" SET timezone = '{name}'".encode())
         yield
         connection.execute(f'ALTER DATABASE "{database}" RESET timezone'.encode())
 
@@ -309,7 +311,10 @@ def test_the_dearest_executions_of_a_day_are_kept(pool: Pool) -> None:
     for number in range(25):
         execution_id = completed(pool, start + timedelta(minutes=30 * number), steps=1)
         query(
-            pool, "UPDATE workflow_executions SET cost_nanos = %s WHERE id = %s RETURNING 1", 1 + number * 7 % 25, execution_id
+            pool,
+            "UPDATE workflow_executions SET cost_nanos = %s WHERE id = %s RETURNING 1",
+            1 + number * 7 % 25,
+            execution_id,
         )
     roll_all(pool)
     found = run(pool, "dearest_executions", {"days": 7, "limit": 100})
@@ -336,7 +341,9 @@ def test_made_up_executions_are_counted_where_their_times_were_moved(pool: Pool,
     roll_all(pool)
     make(pool, settings, 3, 20, 9, datetime.now(UTC))
     roll_all(pool)
-    rows = query(pool, "SELECT status, count(*)::int AS n FROM workflow_executions WHERE completed_at IS NOT NULL GROUP BY 1")
+    rows = query(
+        pool, "SELECT status, count(*)::int AS n FROM workflow_executions WHERE completed_at IS NOT NULL GROUP BY 1"
+    )
     ends = Counter({row["status"]: row["n"] for row in rows})
     undone = query(pool, "SELECT detail ->> 'from' AS status FROM workflow_events WHERE detail ? 'completed_at'")
     ends.update(row["status"] for row in undone)
@@ -380,25 +387,30 @@ def test_a_window_is_exact_to_five_minutes(pool: Pool) -> None:
 
 def test_counting_and_reading_use_indexes(pool: Pool) -> None:
     """Among 100,000 steps that ended, a bucket costs what is in it; a transaction that ends a step writes no more than it."""
-    query(pool, "INSERT INTO workflow_definitions (hash, definition, plan) VALUES (repeat('0', 64), '{}', '[]') RETURNING 1")
+    query(
+        pool,
+        "INSERT INTO workflow_definitions (hash, definition, plan) VALUES (repeat('0', 64), '{}', '[]') RETURNING 1",
+    )
     query(
         pool,
         """
         INSERT INTO workflow_executions (id, status, definition_hash, completed_at)
-        SELECT time_ordered_uuid(), 'completed', repeat('0', 64), now() - n * interval '1 minute' FROM generate_series(1, 20000) n
+        SELECT time_ordered_uuid(), 'completed', repeat('0', 64), now() - n * interval '1 minute'
+          FROM generate_series(1, 20000) n
         RETURNING 1""",
     )
     query(
         pool,
         """
         INSERT INTO workflow_steps (execution_id, step_name, step_index, status, completed_at, duration_ms)
-        SELECT e.id, 's', i, 'completed', e.completed_at, 5 FROM workflow_executions e, generate_series(0, 4) i RETURNING 1""",
+        SELECT e.id, 's', i, 'completed', e.completed_at, 5
+          FROM workflow_executions e, generate_series(0, 4) i RETURNING 1""",
     )
     with pool.connection() as connection:
         connection.execute("ANALYZE")
         for table in ("workflow_steps", "workflow_executions"):
             rows = connection.execute(
-                f"EXPLAIN SELECT FROM {table} WHERE completed_at >= now() - interval '2 hours' "  # noqa: S608
+                f"EXPLAIN SELECT FROM {table} WHERE completed_at >= now() - interval '2 hours' "
                 "AND completed_at < now() - interval '115 minutes'"
             ).fetchall()
             assert "Index" in str(rows), rows

@@ -89,7 +89,7 @@
     if (mode !== "live") refreshAll();
   }, POLL);
 
-  window.afu9 = { ...window.afu9, refreshAll, say: (text) => { document.getElementById("say").textContent = text; } };
+  window.afu9 = { ...window.afu9, refresh, refreshAll, say: (text) => { document.getElementById("say").textContent = text; } };
   show();
   open();
 })();
