@@ -45,6 +45,8 @@ def _read(hint: Any, value: Any, place: str) -> Any:
         return _object(hint, value, place)
     if hint is datetime and isinstance(value, str):
         return _moment(value, place)
+    if hint is float and type(value) in (int, float):
+        return float(value)
     plain = origin or hint
     if plain in (str, int, bool, dict) and type(value) is plain:
         return value

@@ -19,6 +19,7 @@ from control_center.client.keep_answers import (
     WorkflowDetail,
     WorkflowPage,
 )
+from control_center.client.stats_answers import QueueList, StatList, WorkerList
 
 
 def register_workflow(definition: Mapping[str, Any]) -> Flow[Registered]:
@@ -57,6 +58,21 @@ def disable(name: str) -> Flow[Workflow]:
 def costs(window: str = "30d", by: str = "workflow") -> Flow[CostList]:
     """What calls cost on so many UTC days, today included; `by` workflow, server, tool or day."""
     return ask(Call("GET", path("api", "workflow", "cost", window=window, by=by)), CostList)
+
+
+def stats(window: str = "24h", by: str = "workflow", *, workflow: str | None = None) -> Flow[StatList]:
+    """What ended in `24h`, `7d`, `30d` or `90d`; `by` workflow, step, tool, server or time. And the most frequent errors."""
+    return ask(Call("GET", path("api", "workflow", "stats", window=window, by=by, workflow=workflow)), StatList)
+
+
+def queues() -> Flow[QueueList]:
+    """What waits, what runs, and what stands in its way."""
+    return ask(Call("GET", path("api", "workflow", "queues")), QueueList)
+
+
+def workers() -> Flow[WorkerList]:
+    """The processes that hold a lease."""
+    return ask(Call("GET", path("api", "workflow", "workers")), WorkerList)
 
 
 def tools(server: str | None = None) -> Flow[list[Tool]]:

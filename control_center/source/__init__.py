@@ -91,6 +91,15 @@ class Source(Protocol):
     def costs(self, days: int, by: str) -> Sequence[Row]:
         """What was spent on so many UTC days, by workflow, server, tool or day: name, calls, unpriced_calls, cost_nanos."""
 
+    def stats(self, window: str, by: str, workflow: str | None) -> Mapping[str, Any]:
+        """What ended in 24h, 7d, 30d or 90d, by workflow, step, tool, server or time: as the API answers it."""
+
+    def queues(self) -> Mapping[str, Any]:
+        """What waits, as the API answers it."""
+
+    def workers(self) -> Mapping[str, Any]:
+        """Who holds a lease, as the API answers it."""
+
     def progress(self, execution_id: UUID) -> Iterator[Row]:
         """One row per look, for as long as it is asked for: status, steps_total, steps_done, running_name, retries, times."""
 

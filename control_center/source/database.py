@@ -24,6 +24,8 @@ from control_center.read_control import read_control
 from control_center.services import Services, open_services
 from control_center.show_comparison import ShownComparison, show_comparison
 from control_center.source import Chosen, Control, Row, Source, Whole, Wish
+from control_center.tell_fleet import queues_object, workers_object
+from control_center.tell_stats import stats_object
 from orchestrator.broker import StepBroker
 from orchestrator.compare_stored import compare_stored
 from orchestrator.control import Controller, Done, Preview
@@ -90,6 +92,16 @@ class DatabaseSource:
 
     def costs(self, days: int, by: str) -> Sequence[Row]:
         return run(self._pool, "sum_costs", {"days": days, "by": by})
+
+    def stats(self, window: str, by: str, workflow: str | None) -> Mapping[str, Any]:
+        return stats_object(self._pool, window, by, workflow)
+
+    def queues(self) -> Mapping[str, Any]:
+        with self._broker() as broker:
+            return queues_object(self._pool, broker)
+
+    def workers(self) -> Mapping[str, Any]:
+        return workers_object(self._pool)
 
     def progress(self, execution_id: UUID) -> Iterator[Row]:
         require_execution(self._pool, execution_id)
@@ -174,13 +186,18 @@ class DatabaseSource:
         return make_job.by_filter(chosen.action, found)
 
     @contextmanager
-    def _controller(self) -> Iterator[Controller]:
+    def _broker(self) -> Iterator[StepBroker]:
         settings = self._services.settings
         broker = StepBroker(settings.redis_url, namespace=settings.namespace)
         try:
-            yield Controller(self._pool, broker)
+            yield broker
         finally:
             broker.close()
+
+    @contextmanager
+    def _controller(self) -> Iterator[Controller]:
+        with self._broker() as broker:
+            yield Controller(self._pool, broker)
 
     def _audit(self, actor: str, action: str, target: str, detail: Mapping[str, Any]) -> None:
         row = {"principal": f"cli:{actor}", "action": action, "target": target, "detail": encode_json(dict(detail))}

@@ -82,6 +82,18 @@ class HttpSource:
     def costs(self, days: int, by: str) -> Sequence[Row]:
         return [_row(one) for one in self._client.costs(f"{days}d", by).costs]
 
+    def stats(self, window: str, by: str, workflow: str | None) -> Mapping[str, Any]:
+        told: Mapping[str, Any] = _object(self._client.stats(window, by, workflow=workflow))
+        return told
+
+    def queues(self) -> Mapping[str, Any]:
+        told: Mapping[str, Any] = _object(self._client.queues())
+        return told
+
+    def workers(self) -> Mapping[str, Any]:
+        told: Mapping[str, Any] = _object(self._client.workers())
+        return told
+
     def progress(self, execution_id: UUID) -> Iterator[Row]:
         row: dict[str, Any] = {}
         for seen in self._client.poll(execution_id, hide=PAYLOADS):

@@ -50,7 +50,9 @@ def test_what_waits_and_who_works_is_told(site: Site, pool: Pool, scheme: str) -
     steps = [row["id"] for row in run(pool, "dispatch_steps", {"limit": 9})] or []
     assert steps == []
     with pool.connection() as connection:
-        (first, later, *_) = connection.execute("SELECT id FROM workflow_steps WHERE step_index = 0 ORDER BY id").fetchall()
+        (first, later, *_) = connection.execute(
+            "SELECT id FROM workflow_steps WHERE step_index = 0 ORDER BY id"
+        ).fetchall()
     run(pool, "claim_steps", {"step_ids": [first["id"]], "attempts": [0], "worker_id": busy, "timeout_ms": 1000})
     text = "UPDATE workflow_steps SET next_run_at = now() + interval '1 hour', dispatch_after = now() + interval '1 hour' WHERE id = %s"
     change(pool, text, later["id"])
@@ -179,7 +181,9 @@ def test_who_may_not_hold_reads_why(settings: Settings, browser: Browser, pool: 
             expect(page.get_by_role("button", name=name, exact=True)).to_be_disabled()
         expect(page.get_by_text("Holding and releasing need the role operator; eve has viewer.")).to_be_visible()
         answer = page.request.post(
-            site.address + "/ui/queues/release", form={"kind": "tool", "name": "a.b"}, headers={"Sec-Fetch-Site": "same-origin"}
+            site.address + "/ui/queues/release",
+            form={"kind": "tool", "name": "a.b"},
+            headers={"Sec-Fetch-Site": "same-origin"},
         )
         assert answer.status == 403
     assert len(run(pool, "list_holds")) == 1

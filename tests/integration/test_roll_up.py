@@ -373,19 +373,18 @@ def test_a_window_is_exact_to_five_minutes(pool: Pool) -> None:
         assert {by: total_of(stats).endings for by, stats in found.items()} == dict.fromkeys(found, direct["n"])
 
 
-def test_counting_and_reading_use_indexes(pool: Pool) -> None:
-    """Among 100,000 steps that ended, a bucket costs what is in it; a transaction that ends a step writes no more than it."""
-    query(
-        pool,
-        "INSERT INTO workflow_definitions (hash, definition, plan) VALUES (repeat('0', 64), '{}', '[]') RETURNING 1",
+def test_what_ended_in_a_bucket_is_found_by_index(pool: Pool) -> None:
+    """However much ended before and after."""
+    definition = (
+        "INSERT INTO workflow_definitions (hash, definition, plan) VALUES (repeat('0', 64), '{}', '[]') RETURNING 1"
     )
+    query(pool, definition)
     query(
         pool,
         """
         INSERT INTO workflow_executions (id, status, definition_hash, completed_at)
         SELECT time_ordered_uuid(), 'completed', repeat('0', 64), now() - n * interval '1 minute'
-          FROM generate_series(1, 20000) n
-        RETURNING 1""",
+          FROM generate_series(1, 4000) n RETURNING 1""",
     )
     query(
         pool,

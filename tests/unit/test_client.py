@@ -333,7 +333,7 @@ def test_both_clients_offer_the_same() -> None:
         }
 
     assert offers(Client) == offers(AsyncClient)
-    assert len(offers(Client)) == 43
+    assert len(offers(Client)) == 46
     assert all(documented for _, documented in offers(Client).values())
 
 
