@@ -1,7 +1,8 @@
 """What ended in a window of time, from the rollups alone: however many rows there are, or no longer are.
 
-A window is covered by the largest buckets that fit, days in the middle and five minutes at its edges: a long one reads little
-more than a short one, and both are exact. Everything is UTC: a day has 24 hours.
+A window is whole bars, the one under way included: it begins where a bar does and ends with what is counted. It is covered by
+the largest buckets that fit, five minutes at its end only: a long one reads little more than a short one, and both are exact.
+Everything is UTC: a day has 24 hours.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from persistence.pool import Pool, run
 
 By = Literal["workflow", "step", "tool", "server", "time"]
 WINDOWS = ("24h", "7d", "30d", "90d")
+BARS = {"24h": (24, 3600), "7d": (56, 3 * 3600)}  # how many, and their seconds; of the others a day each
 SIZES = (86_400, 3600, 300)  # seconds of a bucket
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ENDED = ("completed", "failed", "cancelled", "skipped")
@@ -26,7 +28,7 @@ NEXT = timedelta(seconds=300 + 60)  # after `until` more is counted: a bucket, a
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """[since, until) in whole buckets. `bar`: seconds of a bar in pictures. `until` is None where nothing is counted yet."""
+    """[since, until) in whole buckets; `since` begins a bar of `bar` seconds. `until` is None where nothing is counted yet."""
 
     name: str
     since: datetime
@@ -41,9 +43,8 @@ class Window:
 
     def bars(self) -> list[datetime]:
         """The begin of each."""
-        until = self.until or self.since
-        first, size = _floor(self.since, self.bar), timedelta(seconds=self.bar)
-        return [first + n * size for n in range(-((first - until) // size))]
+        size = timedelta(seconds=self.bar)
+        return [self.since + n * size for n in range(-((self.since - (self.until or self.since)) // size))]
 
 
 @dataclass(slots=True)
@@ -82,7 +83,7 @@ class Stat:
 
 
 def find_window(pool: Pool, name: str) -> Window:
-    """24h and 7d end with what is counted; 30d and 90d are UTC days, today included."""
+    """Raises Afu9Error."""
     (row,) = run(pool, "rollup_progress")
     return window_of(name, row["rolled_until"], row["read_at"])
 
@@ -93,12 +94,12 @@ def find_days(pool: Pool, days: int) -> Window:
 
 
 def window_of(name: str, until: datetime | None, read_at: datetime) -> Window:
+    if name not in BARS:
+        return whole_days(int(name[:-1]), until, read_at)
     end = (until or read_at).astimezone(UTC)
-    read_at = read_at.astimezone(UTC)
-    if name in ("24h", "7d"):
-        since = _floor(end, 300) - (timedelta(hours=24) if name == "24h" else timedelta(days=7))
-        return Window(name, since, until and end, 3600 if name == "24h" else 3 * 3600, read_at)
-    return whole_days(int(name[:-1]), until, read_at)
+    count, size = BARS[name]
+    since = _ceiling(end, size) - count * timedelta(seconds=size)
+    return Window(name, since, until and end, size, read_at.astimezone(UTC))
 
 
 def whole_days(days: int, until: datetime | None, read_at: datetime) -> Window:
@@ -113,7 +114,7 @@ def cover(since: datetime, until: datetime, sizes: Sequence[int] = SIZES) -> Ite
     if since >= until or not sizes:
         return
     size, *smaller = sizes
-    first, last = -_floor_span(EPOCH - since, size) + EPOCH, _floor(until, size)
+    first, last = _ceiling(since, size), _floor(until, size)
     if first >= last:
         yield from cover(since, until, smaller)
         return
@@ -211,12 +212,11 @@ def _spans(window: Window, bars: bool) -> dict[str, Any]:
 
 
 def _floor(at: datetime, seconds: int) -> datetime:
-    return EPOCH + _floor_span(at - EPOCH, seconds)
+    return EPOCH + (at - EPOCH) // timedelta(seconds=seconds) * timedelta(seconds=seconds)
 
 
-def _floor_span(span: timedelta, seconds: int) -> timedelta:
-    size = timedelta(seconds=seconds)
-    return span // size * size
+def _ceiling(at: datetime, seconds: int) -> datetime:
+    return EPOCH - (EPOCH - at) // timedelta(seconds=seconds) * timedelta(seconds=seconds)
 
 
 def searchable(shape: str) -> str | None:

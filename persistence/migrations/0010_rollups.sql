@@ -98,7 +98,7 @@ $$;
 
 -- Adds the executions that ended in a span of time to the rollups.
 CREATE FUNCTION count_executions_ended(p_from TIMESTAMPTZ, p_until TIMESTAMPTZ, p_workflows TEXT[]) RETURNS VOID
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan AS $$  -- a plan for any span of time would read whole tables
 BEGIN
   WITH ended AS (
     SELECT e.id, e.status, e.started_at, e.completed_at AS at, e.definition_hash, e.title, e.cost_nanos
@@ -144,7 +144,7 @@ END $$;
 -- Adds the steps that ended in a span of time, the attempts that did not make it, and the errors of failed steps. A result that was
 -- taken over from another execution ended there. In one statement: a step that a person runs again meanwhile is seen once.
 CREATE FUNCTION count_steps_ended(p_from TIMESTAMPTZ, p_until TIMESTAMPTZ, p_workflows TEXT[]) RETURNS VOID
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan AS $$
 BEGIN
   WITH ended AS MATERIALIZED (
     SELECT s.id, s.attempt, s.execution_id, s.step_name, s.tool, s.status, s.completed_at AS at, s.duration_ms, s.error_kind, s.error
@@ -248,12 +248,12 @@ BEGIN
   PERFORM count_steps_ended(first, next, NULL);
   UPDATE rollup_progress SET rolled_until = next;
 
-  DELETE FROM execution_rollups r WHERE r.seconds = 300 AND r.bucket < next - interval '15 days';
-  DELETE FROM execution_rollups r WHERE r.seconds = 3600 AND r.bucket < next - interval '100 days';
-  DELETE FROM step_rollups r WHERE r.seconds = 300 AND r.bucket < next - interval '15 days';
-  DELETE FROM step_rollups r WHERE r.seconds = 3600 AND r.bucket < next - interval '100 days';
-  DELETE FROM error_rollups r WHERE r.seconds = 300 AND r.bucket < next - interval '15 days';
-  DELETE FROM error_rollups r WHERE r.seconds = 3600 AND r.bucket < next - interval '100 days';
+  DELETE FROM execution_rollups r WHERE r.seconds = 300 AND r.bucket < next - interval '2 days';
+  DELETE FROM execution_rollups r WHERE r.seconds = 3600 AND r.bucket < next - interval '15 days';
+  DELETE FROM step_rollups r WHERE r.seconds = 300 AND r.bucket < next - interval '2 days';
+  DELETE FROM step_rollups r WHERE r.seconds = 3600 AND r.bucket < next - interval '15 days';
+  DELETE FROM error_rollups r WHERE r.seconds = 300 AND r.bucket < next - interval '2 days';
+  DELETE FROM error_rollups r WHERE r.seconds = 3600 AND r.bucket < next - interval '15 days';
   DELETE FROM error_rollups r WHERE r.seconds = 86400 AND r.bucket < next - interval '400 days';
   DELETE FROM error_shapes x WHERE x.last_seen < next - interval '400 days';
   RETURN QUERY SELECT next, next = closed, true;

@@ -4,8 +4,9 @@ WITH found AS MATERIALIZED (
   SELECT CASE WHEN %(by)s::text = 'step' THEN r.workflow ELSE '' END AS workflow,
          CASE %(by)s::text WHEN 'tool' THEN r.tool WHEN 'server' THEN split_part(r.tool, '.', 1) ELSE r.step END AS name,
          r.outcome, r.bin, sum(r.endings)::bigint AS endings, sum(r.duration_ms)::bigint AS duration_ms
-    FROM unnest(%(seconds)s::integer[], %(sinces)s::timestamptz[], %(untils)s::timestamptz[]) c(seconds, since, until)
-    JOIN step_rollups r ON r.seconds = c.seconds AND r.bucket >= c.since AND r.bucket < c.until
+    FROM unnest(%(seconds)s::integer[], %(sinces)s::timestamptz[], %(untils)s::timestamptz[]) c(seconds, since, until),
+         LATERAL (SELECT * FROM step_rollups x WHERE x.seconds = c.seconds AND x.bucket >= c.since AND x.bucket < c.until
+                   OFFSET 0) r  -- by index, span by span: a join would read the whole table
    WHERE %(workflow)s::text IS NULL OR r.workflow = %(workflow)s::text
    GROUP BY 1, 2, 3, 4
 ), first AS (

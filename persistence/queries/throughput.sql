@@ -2,8 +2,9 @@
 WITH found AS MATERIALIZED (
   SELECT r.workflow, bucket_of(%(bar)s::integer, r.bucket) AS bar, sum(r.endings)::bigint AS endings,
          (sum(r.endings) FILTER (WHERE r.status = 'failed'))::bigint AS failed
-    FROM unnest(%(seconds)s::integer[], %(sinces)s::timestamptz[], %(untils)s::timestamptz[]) c(seconds, since, until)
-    JOIN execution_rollups r ON r.seconds = c.seconds AND r.bucket >= c.since AND r.bucket < c.until
+    FROM unnest(%(seconds)s::integer[], %(sinces)s::timestamptz[], %(untils)s::timestamptz[]) c(seconds, since, until),
+         LATERAL (SELECT * FROM execution_rollups x WHERE x.seconds = c.seconds AND x.bucket >= c.since AND x.bucket < c.until
+                   OFFSET 0) r  -- by index, span by span: a join would read the whole table
    WHERE %(workflow)s::text IS NULL OR r.workflow = %(workflow)s::text
    GROUP BY 1, 2)
 SELECT f.* FROM found f

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ import psycopg
 import pytest
 
 from control_center.demo.make_demo_data import make
-from control_center.read_stats import Stat, Window, find_window, read_errors, read_stats, total_of
+from control_center.read_stats import Stat, Window, _spans, find_window, read_errors, read_stats, total_of
 from orchestrator.broker import StepBroker
 from orchestrator.control import Controller, Wish
 from orchestrator.outcome import Failed
@@ -26,6 +27,7 @@ from tests.fleet import wait_until
 from tests.workflows import FunctionTools, echo, sequence
 
 LONG_AGO = datetime.now(UTC).replace(hour=10, minute=0, second=0, microsecond=0) - timedelta(days=60)
+LATELY = LONG_AGO + timedelta(days=56)
 
 
 def fail(**given: Any) -> Any:
@@ -79,17 +81,17 @@ def steps(pool: Pool, seconds: int = 86_400) -> Counter[str]:
 
 def test_what_ended_is_counted_in_its_buckets(pool: Pool) -> None:
     for minute in (0, 1, 7, 59, 60, 60 * 24):
-        completed(pool, LONG_AGO + timedelta(minutes=minute))
-    failed(pool, LONG_AGO)
+        completed(pool, LATELY + timedelta(minutes=minute))
+    failed(pool, LATELY)
     roll_all(pool)
     assert executions(pool) == {"completed": 6, "failed": 1}
     assert steps(pool) == {"completed": 12, "failed": 1}
     buckets = "SELECT bucket, sum(endings)::int AS n FROM execution_rollups WHERE seconds = %s GROUP BY 1 ORDER BY 1"
-    day, hour = LONG_AGO.replace(hour=0), timedelta(hours=1)
+    day, hour = LATELY.replace(hour=0), timedelta(hours=1)
     days = {row["bucket"]: row["n"] for row in query(pool, buckets, 86_400)}
     assert days == {day: 6, day + 24 * hour: 1}
     hours = {row["bucket"]: row["n"] for row in query(pool, buckets, 3600)}
-    assert hours == {LONG_AGO: 5, LONG_AGO + hour: 1, LONG_AGO + 24 * hour: 1}
+    assert hours == {LATELY: 5, LATELY + hour: 1, LATELY + 24 * hour: 1}
 
 
 def test_five_minutes_an_hour_and_a_day_say_the_same(pool: Pool) -> None:
@@ -312,16 +314,12 @@ def test_the_dearest_executions_of_a_day_are_kept(pool: Pool) -> None:
 
 
 def test_old_buckets_give_way_to_longer_ones(pool: Pool) -> None:
-    completed(pool, datetime.now(UTC) - timedelta(days=60))
-    completed(pool, datetime.now(UTC) - timedelta(days=2))
+    for days in (1, 8, 60):
+        completed(pool, datetime.now(UTC) - timedelta(days=days))
     roll_all(pool)
-    assert executions(pool, 300) == {"completed": 1}
-    assert executions(pool, 3600) == {"completed": 2}
-    query(pool, "UPDATE rollup_progress SET rolled_until = rolled_until - interval '5 minutes' RETURNING 1")
-    query(pool, "UPDATE execution_rollups SET bucket = bucket - interval '101 days' WHERE seconds = 3600 RETURNING 1")
-    roll_all(pool)
-    assert executions(pool, 3600) == {}
-    assert executions(pool) == {"completed": 2}
+    for table in ("execution_rollups", "step_rollups"):
+        rows = query(pool, f"SELECT seconds, count(DISTINCT bucket)::int AS n FROM {table} GROUP BY 1")  # noqa: S608
+        assert {row["seconds"]: row["n"] for row in rows} == {300: 1, 3600: 2, 86_400: 3}
 
 
 def test_made_up_executions_are_counted_where_their_times_were_moved(pool: Pool, settings: Settings) -> None:
@@ -355,7 +353,7 @@ def test_an_orchestrator_counts(pool: Pool, settings: Settings) -> None:
 
 
 def test_a_window_is_exact_to_five_minutes(pool: Pool) -> None:
-    """Whatever mix of buckets covers it: a sum of five-minute buckets, taken directly, is the same."""
+    """Whatever mix of buckets covers it: the rows that ended in it are as many."""
     now = datetime.now(UTC)
     for number in range(60):
         completed(pool, now - timedelta(minutes=9 + 211 * number), steps=1)
@@ -365,7 +363,7 @@ def test_a_window_is_exact_to_five_minutes(pool: Pool) -> None:
         assert window.until is not None
         (direct,) = query(
             pool,
-            "SELECT sum(endings)::int AS n FROM execution_rollups WHERE seconds = 300 AND bucket >= %s AND bucket < %s",
+            "SELECT count(*)::int AS n FROM workflow_executions WHERE completed_at >= %s AND completed_at < %s",
             window.since,
             window.until,
         )
@@ -401,3 +399,30 @@ def test_what_ended_in_a_bucket_is_found_by_index(pool: Pool) -> None:
                 "AND completed_at < now() - interval '115 minutes'"
             ).fetchall()
             assert "Index" in str(rows), rows
+
+
+def test_reading_a_window_reads_its_buckets_alone(pool: Pool) -> None:
+    """However many others there are."""
+    rows = "generate_series(1, 20000) n, LATERAL (SELECT bucket_of(3600, now() - n * interval '1 hour') AS bucket) b"
+    for table, columns, values in (
+        ("execution_rollups", "workflow, status, bin, endings, duration_ms", "'w', 'completed', 1, 1, 1"),
+        (
+            "step_rollups",
+            "workflow, step, tool, outcome, bin, endings, duration_ms",
+            "'w', 's', 't.t', 'failed', 1, 1, 1",
+        ),
+        ("error_rollups", "workflow, fingerprint, failures", "'w', 'f', 1"),
+    ):
+        text = (
+            f"INSERT INTO {table} (seconds, bucket, {columns}) SELECT 3600, b.bucket, {values} FROM {rows} RETURNING 1"
+        )
+        query(pool, text)
+    query(pool, "INSERT INTO rollup_progress (rolled_until) VALUES (bucket_of(300, now())) RETURNING 1")
+    parameters = {"workflow": None, "limit": 50, "slowest": False, "kind": None, "by": "step", "bar": 3600}
+    with pool.connection() as connection:
+        connection.execute("ANALYZE")
+        for name in ("execution_stats", "step_stats", "throughput", "error_stats"):
+            given = parameters | _spans(find_window(pool, "7d"), bars=False)
+            told = str(connection.execute(b"EXPLAIN " + statement(name), given).fetchall())
+            assert "_rollups_pkey" in told, name
+            assert not re.search(r"Seq Scan on \w+_rollups", told), name

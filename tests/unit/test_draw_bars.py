@@ -8,7 +8,6 @@ import pytest
 
 from control_center.dashboard.draw.bars import HEIGHT, WIDTH, Bar, draw_bars, draw_share
 from control_center.dashboard.draw.sparkline import draw_sparkline
-from control_center.read_stats import quantile
 
 BAD = """<script>alert("1")</script>' & co"""
 
@@ -75,7 +74,3 @@ def test_the_highest_value_touches_the_top_and_is_marked() -> None:
     root = parsed(draw_sparkline([1, 5, 3], [1], "x"))
     (dot,) = root.iter("circle")
     assert (float(dot.attrib["cx"]), float(dot.attrib["cy"])) == (60, 2)
-
-
-def test_without_durations_there_is_no_quantile() -> None:
-    assert quantile({}, 0.5) is None
