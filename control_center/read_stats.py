@@ -28,7 +28,7 @@ NEXT = timedelta(seconds=300 + 60)  # after `until` more is counted: a bucket, a
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """[since, until) in whole buckets; `since` begins a bar of `bar` seconds. `until` is None where nothing is counted yet."""
+    """[since, until) in whole buckets; `since` begins a bar of `bar` seconds. `until` is None where nothing is counted."""
 
     name: str
     since: datetime

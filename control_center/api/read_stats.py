@@ -18,8 +18,8 @@ WindowName = Literal["24h", "7d", "30d", "90d"]
 
 
 class EndedStat(_Shape):
-    """What ended under a name: of executions by workflow and time, of steps by step, tool and server. `name`: empty where there
-    is none; `…`: all workflows beyond the 50 most busy. `workflow`: of a step. `successRate`: completed, of those that
+    """What ended under a name: of executions by workflow and time, of steps by step, tool and server. `name`: empty where
+    there is none; `…`: all workflows beyond the 50 most busy. `workflow`: of a step. `successRate`: completed, of those that
     completed or failed. Durations in ms, of what completed."""
 
     name: str
@@ -38,7 +38,7 @@ class EndedStat(_Shape):
 
 
 class ErrorStat(_Shape):
-    """Failed steps whose errors differ in ids, times and numbers only. `example`: the execution that failed last, which may be
+    """Failed steps whose errors differ in ids, times and numbers only. `example`: the execution that failed last; it may be
     gone."""
 
     failures: int

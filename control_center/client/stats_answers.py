@@ -28,7 +28,7 @@ class EndedStat:
 
 @dataclass(frozen=True, slots=True)
 class ErrorStat:
-    """Failed steps whose errors differ in ids, times and numbers only. `example`: the execution that failed last, which may be
+    """Failed steps whose errors differ in ids, times and numbers only. `example`: the execution that failed last; it may be
     gone."""
 
     failures: int

@@ -413,10 +413,8 @@ def test_reading_a_window_reads_its_buckets_alone(pool: Pool) -> None:
         ),
         ("error_rollups", "workflow, fingerprint, failures", "'w', 'f', 1"),
     ):
-        text = (
-            f"INSERT INTO {table} (seconds, bucket, {columns}) SELECT 3600, b.bucket, {values} FROM {rows} RETURNING 1"
-        )
-        query(pool, text)
+        picked = f"SELECT 3600, b.bucket, {values} FROM {rows} RETURNING 1"  # noqa: S608
+        query(pool, f"INSERT INTO {table} (seconds, bucket, {columns}) {picked}")
     query(pool, "INSERT INTO rollup_progress (rolled_until) VALUES (bucket_of(300, now())) RETURNING 1")
     parameters = {"workflow": None, "limit": 50, "slowest": False, "kind": None, "by": "step", "bar": 3600}
     with pool.connection() as connection:
