@@ -113,6 +113,17 @@ def test_a_second_look_counts_nothing_again(pool: Pool) -> None:
     assert executions(pool) == {"completed": 1}
 
 
+def test_a_time_without_an_end_is_passed_over(pool: Pool) -> None:
+    """After a long outage too."""
+    for start in (LONG_AGO, LATELY):
+        completed(pool, start)
+    looks = 1
+    while roll_up(pool) == 0.0:
+        looks += 1
+    assert looks <= 5
+    assert executions(pool) == {"completed": 2}
+
+
 def test_what_is_not_long_past_waits(pool: Pool) -> None:
     """A transaction under way may still end something in the bucket."""
     submit_id = submit(pool, sequence(1))
@@ -193,12 +204,12 @@ def test_a_fork_counts_what_it_ran_itself(pool: Pool) -> None:
     assert steps(pool) == {"completed": 4}
     control(pool, fork, "rerun", step="step_0")
     drive(pool, fork, FunctionTools(echo=echo))
-    run(pool, "roll_up", {"lag": 0, "seconds": 1})
+    drive(pool, control(pool, source, "fork", step="step_2"), FunctionTools(echo=echo))
     query(pool, "UPDATE rollup_progress SET rolled_until = rolled_until - interval '1 day' RETURNING 1")
     for table in ("execution_rollups", "step_rollups"):
         query(pool, f"DELETE FROM {table} RETURNING 1")  # noqa: S608
     roll_all(pool, lag=-2 * BUCKET)
-    assert steps(pool) == {"completed": 3 + 1 + 3}, "results that were taken over ended in the source alone"
+    assert steps(pool) == {"completed": 3 + 1 + 3 + 1}, "results that were taken over ended in the source alone"
 
 
 def test_lost_attempts_are_told_apart(pool: Pool) -> None:
