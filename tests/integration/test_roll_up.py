@@ -345,6 +345,14 @@ def test_made_up_executions_are_counted_where_their_times_were_moved(pool: Pool,
     undone = query(pool, "SELECT detail ->> 'from' AS status FROM workflow_events WHERE detail ? 'completed_at'")
     ends.update(row["status"] for row in undone)
     assert executions(pool) == ends
+    (row,) = query(
+        pool,
+        """
+        SELECT (SELECT count(*) FROM workflow_steps WHERE status = 'completed' AND reused_from IS NULL)::int
+             + (SELECT count(*) FROM workflow_step_results r JOIN workflow_executions e ON e.id = r.execution_id
+                 WHERE r.status = 'completed' AND r.completed_at >= e.created_at)::int AS n""",
+    )
+    assert steps(pool)["completed"] == row["n"]
     assert len(query(pool, "SELECT DISTINCT bucket FROM execution_rollups WHERE seconds = 86400")) >= 3
     window = find_window(pool, "7d")
     assert total_of(read_stats(pool, window, "workflow")).endings == sum(ends.values())
