@@ -76,8 +76,16 @@ def test_what_waits_and_who_works(api: httpx.Client, pool: Pool) -> None:
     assert queue.pop("nextSeconds") == pytest.approx(3600, abs=20)
     assert queue.pop("name")
     assert queue == {
-        **{"ready": 2, "delayed": 1, "more": False, "running": 1, "slots": 4, "inPerMinute": 12, "outPerMinute": 0},
-        **{"drainMinutes": None, "workersAlive": 1, "workersSilent": 1},
+        "ready": 2,
+        "delayed": 1,
+        "more": False,
+        "running": 1,
+        "slots": 4,
+        "inPerMinute": 12,
+        "outPerMinute": 0,
+        "drainMinutes": None,
+        "workersAlive": 1,
+        "workersSilent": 1,
     }
     assert told["stuck"] == []
     assert told["redis"]["away"] is None

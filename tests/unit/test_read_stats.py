@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -50,7 +51,7 @@ def test_a_window_is_the_same_in_every_zone(night: datetime, name: str) -> None:
     window = window_of(name, until, now)
     assert window == window_of(name, until.astimezone(BERLIN), now.astimezone(BERLIN))
     bars = window.bars()
-    assert {later - earlier for earlier, later in zip(bars, bars[1:], strict=False)} == {timedelta(seconds=window.bar)}
+    assert {later - earlier for earlier, later in pairwise(bars)} == {timedelta(seconds=window.bar)}
     assert all(bar.utcoffset() == timedelta(0) for bar in bars)
     hours = {"24h": night + timedelta(hours=6 - 24), "7d": night + timedelta(hours=6 - 7 * 24)}
     assert window.since == bars[0] == hours.get(name, night - timedelta(days=int(name[:-1]) - 1))
