@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import cast
 
 from fastapi import APIRouter, Request, Response
 
-from control_center.api.audit import audit
+from control_center.api import hold_calls as api
 from control_center.api.hold_calls import Kind
 from control_center.api.problems import Problem
 from control_center.dashboard.pages import Form, Reader, go, must, page
@@ -19,7 +20,6 @@ from control_center.look_at_queues import (
     SILENT_SECONDS,
     look_at_queues,
 )
-from orchestrator.control import Controller
 from persistence.errors import NotFound
 from persistence.pool import run
 
@@ -54,9 +54,7 @@ def hold(request: Request, reader: Reader, given: Form) -> Response:
     must(reader, "operator")
     kind, name = _held(given)
     reason = given.get("reason", "").strip()[:2000] or None
-    controller: Controller = request.app.state.controller
-    if controller.hold(kind, name, reader.name, reason):
-        audit(request.app.state.pool, reader, f"{kind}.hold", name, {"reason": reason})
+    api.hold_calls(request, Response(), kind, name, reader, api.Reason(reason=reason))
     return go(request, "/ui/queues#holds")
 
 
@@ -64,12 +62,8 @@ def hold(request: Request, reader: Reader, given: Form) -> Response:
 def release(request: Request, reader: Reader, given: Form) -> Response:
     must(reader, "operator")
     kind, name = _held(given)
-    controller: Controller = request.app.state.controller
-    try:
-        waiting = controller.release(kind, name)
-    except NotFound:  # somebody else was quicker
-        return go(request, "/ui/queues#holds")
-    audit(request.app.state.pool, reader, f"{kind}.release", name, {"waiting": waiting})
+    with suppress(NotFound):  # somebody else was quicker
+        api.release_hold(request, kind, name, reader)
     return go(request, "/ui/queues#holds")
 
 
