@@ -255,6 +255,9 @@ CREATE TABLE audit_log (
 );
 
 CREATE INDEX idx_audit_created ON audit_log (created_at DESC, id DESC);
+CREATE INDEX idx_audit_principal ON audit_log (principal, id DESC);
+CREATE INDEX idx_audit_action ON audit_log (action, id DESC);
+CREATE INDEX idx_audit_target ON audit_log (target, id DESC) WHERE target IS NOT NULL;
 
 -- The tool catalogue: what each MCP server said of itself. Workers write it, validation and recovery read it.
 CREATE TABLE mcp_servers (

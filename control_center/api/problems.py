@@ -5,6 +5,8 @@ Every type is in PROBLEMS and in docs/api.md; a client may match on `type`, neve
 
 from __future__ import annotations
 
+import logging
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import Any
@@ -25,6 +27,7 @@ from persistence.errors import (
     Unreachable,
 )
 
+log = logging.getLogger(__name__)
 TYPE = "https://afu9.dev/problems/"
 PROBLEMS: dict[str, tuple[int, str]] = {
     "malformed-json": (400, "The body is not JSON"),
@@ -144,6 +147,10 @@ def install(app: FastAPI, show: Callable[[Request, Problem], Response | None]) -
 
     def answer(request: Request, error: Exception) -> Response:
         problem = problem_of(error)
+        if problem.slug == "internal":
+            request_id = secrets.token_hex(4)
+            log.error("request %s: %s %s failed", request_id, request.method, request.url.path, exc_info=error)
+            problem = Problem("internal", f"it is in the log of the API as request {request_id}")
         return show(request, problem) or problem.response()
 
     for kind in (Problem, Afu9Error, RequestValidationError, HTTPException, Exception):

@@ -85,7 +85,7 @@ def _parameters(pool: Pool, filters: Filters) -> dict[str, Any]:
     escaped = (filters.q or "").replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     if filters.q is not None and filters.since is None:
         found["since"] = datetime.now(UTC) - TEXT_WINDOW
-    return {**found, "text": f"%{escaped}%" if filters.q is not None else None, "at": None, "id": None}
+    return {**found, "ids": None, "text": f"%{escaped}%" if filters.q is not None else None, "at": None, "id": None}
 
 
 def selected(pool: Pool, filters: Selection, place: str = "/query") -> dict[str, Any]:

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from control_center.dashboard import (
     act_on_execution,
+    act_on_many,
     assets,
     compare_executions,
+    export_executions,
     hold_calls,
     list_executions,
     list_workflows,
     show_analytics,
+    show_audit,
     show_costs,
     show_execution,
     show_inbox,
+    show_job,
     show_queues,
     show_tools,
     show_workflow,
@@ -26,6 +30,10 @@ from control_center.dashboard import (
 
 SCREENS = (
     list_executions,
+    export_executions,
+    act_on_many,
+    show_job,
+    show_audit,
     show_execution,
     act_on_execution,
     compare_executions,

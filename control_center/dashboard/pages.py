@@ -38,6 +38,7 @@ NAVIGATION = (
     ("Analytics", "/ui/analytics"),
     ("Cost", "/ui/costs"),
     ("Queues", "/ui/queues"),
+    ("Audit", "/ui/audit"),
 )
 THEMES = ("light", "dark")
 FORM = "application/x-www-form-urlencoded"
@@ -67,6 +68,11 @@ def must(principal: Principal, role: Role) -> None:
     """Raises Problem for one who may not do this."""
     if not principal.may(role):
         raise Problem("forbidden", f"this needs the role {role}; {principal.name} has {principal.role}")
+
+
+def why_not(principal: Principal, role: Role) -> str | None:
+    """Why this reader may not do it, in words; None for one who may."""
+    return None if principal.may(role) else f"it needs the role {role}, and {principal.name} has {principal.role}"
 
 
 def root(request: Request) -> str:
@@ -104,8 +110,8 @@ def page(request: Request, template: str, status: int = 200, *, whole: bool = Fa
 
 def address(request: Request, **changed: Any) -> str:
     """This page's address with other parameters; None leaves one out. A region is no part of it."""
-    kept = {name: value for name, value in request.query_params.items() if name != "region"}
-    query = urlencode({name: value for name, value in (kept | changed).items() if value not in (None, "")})
+    kept = [(name, value) for name, value in request.query_params.multi_items() if name not in {"region", *changed}]
+    query = urlencode([(name, value) for name, value in (*kept, *changed.items()) if value not in (None, "")])
     return request.url.path + (f"?{query}" if query else "")
 
 
@@ -114,18 +120,24 @@ def go(request: Request, path: str) -> Response:
     return RedirectResponse(root(request) + path, 303, HEADERS)
 
 
-async def form(request: Request) -> dict[str, str]:
-    """What a form was filled with. Raises Problem."""
+async def pairs(request: Request) -> list[tuple[str, str]]:
+    """What a form was filled with, field by field. Raises Problem."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != FORM:
         raise Problem("unsupported-media-type", f"a form is sent as {FORM}")
     try:
         text = (await request.body()).decode()
-        return dict(parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), max_num_fields=2000))
+        return parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), max_num_fields=2000)
     except ValueError:
         raise Problem("invalid-request", "the form cannot be read") from None
 
 
+async def form(request: Request) -> dict[str, str]:
+    """The same where each name is there once. Raises Problem."""
+    return dict(await pairs(request))
+
+
+Pairs = Annotated[list[tuple[str, str]], Depends(pairs)]
 Form = Annotated[dict[str, str], Depends(form)]
 
 

@@ -42,4 +42,4 @@ def sign_out(request: Request) -> Response:
 
 def _local(path: str) -> str:
     """A path of this site, or nothing: nobody is sent elsewhere after signing in."""
-    return path if path.startswith("/") and not path.startswith(("//", "/\\")) else ""
+    return path if path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() else ""

@@ -2,9 +2,10 @@
 -- `text`, which needs a `since`.
 SELECT e.id, e.workflow_id, e.status, e.started_at, e.completed_at, left(e.error, 200) AS error, e.triggered_by,
        e.github_run_id, e.created_at, e.title, e.labels, e.cost_nanos, e.unpriced_calls,
-       (SELECT d.definition ->> 'name' FROM workflow_definitions d WHERE d.hash = e.definition_hash) AS workflow_name
+       (SELECT d.name FROM workflow_definitions d WHERE d.hash = e.definition_hash) AS workflow_name
   FROM workflow_executions e
- WHERE (%(status)s::text IS NULL OR e.status = %(status)s)
+ WHERE (%(ids)s::uuid[] IS NULL OR e.id = ANY (%(ids)s::uuid[]))
+   AND (%(status)s::text IS NULL OR e.status = %(status)s)
    AND (%(statuses)s::text[] IS NULL OR e.status = ANY (%(statuses)s))
    AND (%(workflow_ids)s::uuid[] IS NULL OR e.workflow_id = ANY (%(workflow_ids)s))
    AND (%(triggered_by)s::text IS NULL OR e.triggered_by = %(triggered_by)s)

@@ -75,7 +75,7 @@ def test_sql_starts_a_workflow_when_it_commits(fleet: Fleet, settings: Settings,
 
 
 NO_FILTER = dict.fromkeys(
-    ["status", "statuses", "workflow_ids", "triggered_by", "labels", "since", "until", "text", "at", "id"]
+    ["ids", "status", "statuses", "workflow_ids", "triggered_by", "labels", "since", "until", "text", "at", "id"]
 ) | {"limit": 10}
 
 

@@ -7,7 +7,7 @@
   const SOON = 250, POLL = 5000, HIDDEN = 60000;
   let socket = null, mode = "connecting", paused = localStorage.getItem("afu9-live") === "paused";
   let tries = 0, reopen = 0, sleep = 0, heard = 0, beat = 20000;
-  const waiting = new Map();
+  const waiting = new Map(), fetched = new Map(), began = Date.now();
 
   const regions = () => [...document.querySelectorAll("[data-live]:not([data-live=''])")];
   const topics = () => [...new Set(regions().flatMap((one) => one.dataset.live.split(" ")))];
@@ -17,7 +17,7 @@
     waiting.set(region.id, setTimeout(() => {
       waiting.delete(region.id);
       const now = document.getElementById(region.id);
-      if (now && !document.hidden && !paused) htmx.trigger(now, "refresh");
+      if (now && !document.hidden && !paused) window.afu9.renew(now);
     }, SOON));
   }
   const refreshAll = () => regions().forEach(refresh);
@@ -89,7 +89,30 @@
     if (mode !== "live") refreshAll();
   }, POLL);
 
-  window.afu9 = { ...window.afu9, refresh, refreshAll, say: (text) => { document.getElementById("say").textContent = text; } };
+  /* Regions with data-every change without being told of: they are fetched after so many seconds. */
+  setInterval(() => {
+    for (const region of document.querySelectorAll("[data-every]")) {
+      if (Date.now() - (fetched.get(region.id) ?? began) < 1000 * region.dataset.every) continue;
+      fetched.set(region.id, Date.now());
+      refresh(region);
+    }
+  }, 1000);
+
+  /* What screen readers hear: of the run that is watched, that its status changed; and what a page says itself. */
+  let silence = 0, said = document.querySelector("[data-said]")?.dataset.said;
+  function say(text) {
+    const place = document.getElementById("say");
+    place.textContent = text;
+    clearTimeout(silence);
+    silence = setTimeout(() => { place.textContent = ""; }, 6000);
+  }
+  document.addEventListener("htmx:after:swap", () => {
+    const now = document.querySelector("[data-said]")?.dataset.said;
+    if (now && now !== said) say(`now ${now}`);
+    said = now;
+  });
+
+  window.afu9 = { ...window.afu9, refresh, refreshAll, say, renew: (region) => htmx.trigger(region, "refresh") };
   show();
   open();
 })();

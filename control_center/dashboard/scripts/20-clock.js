@@ -1,5 +1,5 @@
 "use strict";
-/* Times in the reader's zone instead of UTC, and the colours by the reader's wish. Both are remembered. */
+/* Times in the reader's zone instead of UTC, the colours by the reader's wish, and how long has run what still runs. */
 (() => {
   const zone = document.getElementById("zone"), theme = document.getElementById("theme");
   const page = document.documentElement;
@@ -21,6 +21,20 @@
     document.querySelectorAll("time").forEach(write);
     zone.textContent = local ? Intl.DateTimeFormat().resolvedOptions().timeZone : "UTC";
   }
+
+  function lasted(since) {
+    const seconds = Math.max(0, (Date.now() - Date.parse(since)) / 1000), whole = Math.floor(seconds);
+    if (seconds < 60) return seconds < 10 ? `${seconds.toFixed(1)} s` : `${whole} s`;
+    for (const [unit, name, small, rest] of [[86400, "d", 3600, "h"], [3600, "h", 60, "min"], [60, "min", 1, "s"]]) {
+      if (whole < unit) continue;
+      const left = Math.floor((whole % unit) / small);
+      return `${Math.floor(whole / unit)} ${name}${left ? ` ${left} ${rest}` : ""}`;
+    }
+  }
+  setInterval(() => {
+    if (document.hidden || document.getElementById("live").dataset.mode === "paused") return;
+    for (const one of document.querySelectorAll("[data-since]")) one.textContent = lasted(one.dataset.since);
+  }, 1000);
 
   zone.hidden = theme.hidden = false;
   zone.onclick = () => {
