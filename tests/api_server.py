@@ -18,10 +18,10 @@ from tests.fleet import wait_until
 
 
 @contextmanager
-def running_api(settings: Settings, trust: Trust | None = None, port: int = 0) -> Iterator[str]:
-    """Yields its address. `port`: 0 takes a free one."""
+def running_api(settings: Settings, trust: Trust | None = None) -> Iterator[str]:
+    """Yields its address."""
     app = make_app(settings, trust or Trust(keys=False))
-    with listen("127.0.0.1", port) as listener:
+    with listen("127.0.0.1", 0) as listener:
         server = ApiServer(
             uvicorn.Config(app, http=ImpatientProtocol, log_level="error", lifespan="on", loop="asyncio"), app
         )

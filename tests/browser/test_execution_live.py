@@ -46,6 +46,7 @@ def test_a_run_goes_from_pending_to_completed_without_a_reload(
             expect(page.get_by_text("3 steps · 3 completed")).to_be_visible(timeout=20_000)
         expect(page.get_by_role("heading", level=1)).to_contain_text("completed")
         expect(page.locator("[data-grows]")).to_have_count(0)
+        expect(page.get_by_role("status")).to_have_text("now completed")  # said aloud
         assert page.evaluate("window.unbroken")
 
 

@@ -1,32 +1,48 @@
-"""The list of executions in a browser."""
+"""The list of executions in a browser: what it holds while it is read, and what it sends."""
 
 from __future__ import annotations
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
 from control_center.keys import Trust, create_key
 from persistence.executions import create_execution
 from persistence.pool import Pool
 from persistence.settings import Settings
-from tests.browser.conftest import Site, accessibility_faults, serve
+from tests.browser.conftest import SCRIPT, Site, accessibility_faults, serve
 from tests.drive import drive, submit
+from tests.fill import make_rows
 from tests.workflows import FunctionTools, echo, sequence
+
+
+def titles(page: Page) -> list[str]:
+    return page.locator("[data-row] td:nth-child(3) a").all_inner_texts()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_what_ran_is_listed(site: Site, pool: Pool, scheme: str) -> None:
-    drive(pool, submit(pool, sequence(3), title="A <script>alert(1)</script> title"), FunctionTools(echo=echo))
+    drive(pool, submit(pool, sequence(3), title=f"A {SCRIPT} title"), FunctionTools(echo=echo))
+    make_rows(pool, 3, "failed", title="x" * 200, error=f"{SCRIPT} " + "y" * 200)
     page = site.open("/", color_scheme=scheme)
-    row = page.get_by_role("row").filter(has_text="A <script>alert(1)</script> title")
+    row = page.get_by_role("row").filter(has_text=f"A {SCRIPT} title")
     expect(row).to_contain_text("completed")
+    expect(row).to_contain_text("3/3")
+    assert accessibility_faults(page) == []
+    page.get_by_text("More", exact=True).click()
+    page.set_viewport_size({"width": 360, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.goto(f"{site.address}/ui/executions?q=nothing-like-it")
+    expect(page.locator(".empty")).to_contain_text("in the last 2 days only")
+    expect(page.locator(".empty").get_by_role("link", name="look in the last 7 days")).to_be_visible()
     assert accessibility_faults(page) == []
 
 
 def test_a_list_without_rows_says_how_to_begin(site: Site) -> None:
     page = site.open("/ui/executions")
     expect(page.get_by_text("afu9 run FILE")).to_be_visible()
+    expect(page.get_by_text("afu9 demo-data")).to_be_visible()
+    assert accessibility_faults(page) == []
 
 
 def test_an_unknown_address_is_a_page_that_says_so(site: Site) -> None:
@@ -42,24 +58,117 @@ def test_the_list_follows_what_is_submitted(site: Site, pool: Pool) -> None:
     expect(page.get_by_role("link", name="Later than the page")).to_be_visible(timeout=10_000)
 
 
-def test_show_takes_what_the_form_sends(site: Site, pool: Pool) -> None:
-    """Its empty fields too."""
-    submit(pool, sequence(1), title="It runs")
-    drive(pool, submit(pool, sequence(1), title="It has ended"), FunctionTools(echo=echo))
-    page = site.open("/ui/executions")
-    page.get_by_label("Status").select_option("running")
+def test_filters_are_chosen_in_the_form_and_taken_away_one_by_one(site: Site, pool: Pool) -> None:
+    make_rows(pool, 1, "failed")
+    make_rows(pool, 1, "running")
+    make_rows(pool, 1, "completed")
+    page = site.open("/ui/executions", timezone_id="Pacific/Auckland")
+    page.get_by_text("Status: any").click()
+    for name in ("failed", "running"):
+        page.get_by_role("checkbox", name=name, exact=True).check()
+    page.get_by_role("textbox", name="Trigger").fill("ada")
+    page.get_by_text("More", exact=True).click()
+    page.get_by_label("Since (UTC)").fill("2020-01-02T03:04")
     page.get_by_role("button", name="Show").click()
-    expect(page.get_by_role("link", name="It runs")).to_be_visible()
-    expect(page.get_by_role("link", name="It has ended")).to_have_count(0)
+    filters = page.get_by_label("Active filters")
+    expect(filters.get_by_role("link")).to_have_count(5)
+    expect(page.get_by_label("Since (UTC)")).to_have_value("2020-01-02T03:04")
+    assert sorted(titles(page)) == ["failed 1", "running 1"]
+    filters.get_by_role("link", name="status: failed").click()
+    expect(page.locator("[data-row]")).to_have_count(1)
+    expect(filters.get_by_role("link", name="since 2020-01-02 03:04 UTC")).to_be_visible()
+    filters.get_by_role("link", name="clear").click()
+    expect(page.locator("[data-row]")).to_have_count(3)
 
 
-def test_the_next_page_has_the_same_filter(site: Site, pool: Pool) -> None:
-    for number in range(3):
-        submit(pool, sequence(1), title=f"Number {number}")
-    page = site.open("/ui/executions?status=running&limit=2")
-    page.get_by_role("link", name="older").click()
-    expect(page.get_by_role("link", name="Number")).to_have_count(1)
-    expect(page.get_by_role("link", name="older")).to_have_count(0)
+def test_rows_stay_while_some_are_ticked_or_typed_for(site: Site, pool: Pool) -> None:
+    """What is there is brought up to date in its place; what is new is counted, and comes by a click."""
+    watched = submit(pool, sequence(2), title="Watched")
+    page = site.open("/ui/executions")
+    expect(page.locator("#live")).to_have_text("● live")
+    tick = page.get_by_label("Tick Watched")
+    tick.check()
+    page.locator("#main").focus()
+    page.mouse.move(0, 0)
+    before = tick.bounding_box()
+    submit(pool, sequence(1), title="New 1")
+    drive(pool, watched, FunctionTools(echo=echo))
+    expect(page.locator(f"#e-{watched}")).to_contain_text("completed", timeout=10_000)
+    expect(page.get_by_role("button", name="1 new")).to_be_visible(timeout=10_000)
+    expect(page.get_by_role("link", name="New 1")).to_have_count(0)
+    assert tick.bounding_box() == before
+    expect(tick).to_be_checked()
+    page.get_by_role("button", name="1 new").click()
+    expect(page.get_by_role("link", name="New 1")).to_be_visible()
+    page.get_by_label("Search").press_sequentially("half a wor")
+    submit(pool, sequence(1), title="New 2")
+    expect(page.get_by_role("button", name="1 new")).to_be_visible(timeout=10_000)
+    page.keyboard.type("d")
+    expect(page.get_by_label("Search")).to_have_value("half a word")
+
+
+def test_rows_stay_under_the_pointer_and_when_scrolled(site: Site, pool: Pool) -> None:
+    make_rows(pool, 50)
+    page = site.open("/ui/executions", viewport={"width": 1000, "height": 500})
+    expect(page.locator("#live")).to_have_text("● live")
+    page.get_by_role("link", name="completed 50", exact=True).hover()
+    submit(pool, sequence(1), title="New 1")
+    expect(page.get_by_role("button", name="1 new")).to_be_visible(timeout=10_000)
+    page.mouse.move(0, 0)  # nobody reads: they come
+    expect(page.get_by_role("link", name="New 1")).to_be_visible()
+    page.evaluate("window.scrollTo(0, 600)")
+    submit(pool, sequence(1), title="New 2")
+    expect(page.get_by_role("button", name="1 new")).to_be_visible(timeout=10_000)
+    page.get_by_role("button", name="1 new").click()
+    expect(page.get_by_role("link", name="New 2")).to_be_in_viewport()
+
+
+def test_a_burst_of_changes_is_one_fragment(site: Site, pool: Pool) -> None:
+    make_rows(pool, 1)
+    page = site.open("/ui/executions")
+    expect(page.locator("#live")).to_have_text("● live")
+    with page.expect_response(lambda answer: "region=" in answer.url):
+        page.evaluate("window.afu9.refreshAll()")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    with page.expect_response(lambda answer: "region=" in answer.url):
+        page.evaluate("for (let n = 0; n < 20; n++) window.afu9.refreshAll()")
+    assert len(asked) == 1
+
+
+HIDE = """
+let hidden = false;
+Object.defineProperty(document, "hidden", { get: () => hidden });
+window.hide = (value) => { hidden = value; document.dispatchEvent(new Event("visibilitychange")); };
+"""
+
+
+def test_a_hidden_or_paused_page_sends_nothing_and_catches_up(site: Site, pool: Pool) -> None:
+    """Another page shows what happens meanwhile: so there was time to."""
+    page, other = site.new_page(site), site.open("/ui/executions")
+    sent: list[object] = []
+    page.on("request", lambda request: sent.append(request.url))
+    page.on("websocket", lambda socket: socket.on("framesent", sent.append))
+    page.add_init_script(HIDE)
+    page.goto(f"{site.address}/ui/executions")
+    for away, back in (("window.hide(true)", "window.hide(false)"), ("window.hide(false)", "window.hide(false)")):
+        expect(page.locator("#live")).to_have_text("● live")
+        if away == back:
+            page.keyboard.press("p")
+            expect(page.locator("#live")).to_have_text("⏸ paused")
+        page.evaluate(away)
+        sent.clear()
+        title = f"While it was away, {away}"
+        submit(pool, sequence(1), title=title)
+        expect(other.get_by_role("link", name=title)).to_be_visible(timeout=10_000)
+        assert sent == []
+        expect(page.get_by_role("link", name=title)).to_have_count(0)
+        page.evaluate(back)
+        if away == back:
+            page.reload()
+            expect(page.locator("#live")).to_have_text("⏸ paused")  # remembered
+            page.locator("#live").click()
+        expect(page.get_by_role("link", name=title)).to_be_visible(timeout=10_000)
 
 
 def test_a_fault_is_no_region(site: Site, pool: Pool) -> None:
@@ -92,7 +201,7 @@ def test_signing_in_leads_back(settings: Settings, browser: Browser, pool: Pool)
         page.get_by_role("button", name="ada · sign out").click()
         expect(page.get_by_label("Key")).to_be_visible()
         assert page.context.cookies() == []
-        for foreign in ("//evil.example/", "https://evil.example/", "/\\evil.example"):
+        for foreign in ("//evil.example/", "https://evil.example/", "/\\evil.example", "/\t/evil.example"):
             given = {"key": key, "next": foreign}
             answer = httpx.post(f"{guarded.address}/ui/sign-in", data=given)
             assert answer.headers["location"] == "/x/flow/ui/executions"
