@@ -118,6 +118,15 @@ def accessibility_faults(page: Page) -> list[str]:
     ]
 
 
+def accessibility_faults_by_day_and_night(page: Page) -> list[str]:
+    """The same in light and dark."""
+    found = []
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        found += accessibility_faults(page)
+    return found
+
+
 def failing(**arguments: Any) -> Any:
     """The second step's tool."""
     return Failed("tool_error", f"HTTP 503 {SCRIPT}") if arguments["value"] == 1 else arguments

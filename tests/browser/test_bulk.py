@@ -4,40 +4,36 @@ from __future__ import annotations
 
 import json
 
-import pytest
 from playwright.sync_api import expect
 
 from persistence.pool import Pool
 from persistence.settings import Settings
-from tests.browser.conftest import Site, accessibility_faults
+from tests.browser.conftest import Site, accessibility_faults_by_day_and_night
 from tests.drive import submit
 from tests.fill import make_failed, make_rows, work_off_all
 from tests.workflows import sequence
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_what_is_ticked_is_retried_after_a_question_and_followed(
-    site: Site, pool: Pool, settings: Settings, scheme: str
-) -> None:
+def test_what_is_ticked_is_retried_after_a_question_and_followed(site: Site, pool: Pool, settings: Settings) -> None:
     make_failed(pool, 2)
     submit(pool, sequence(1), title="runs")
-    page = site.open("/ui/executions", color_scheme=scheme)
+    page = site.open("/ui/executions")
     page.get_by_label("Tick this page").check()
     expect(page.locator("#ticked")).to_have_text("3 ticked")
     page.get_by_role("button", name="Retry…").click()
     expect(page.get_by_role("heading", name="Retry 2 executions?")).to_be_visible()
-    assert accessibility_faults(page) == []
+    assert accessibility_faults_by_day_and_night(page) == []
     page.get_by_label("Reason").fill("the service is back")
     page.get_by_role("button", name="Retry 2 executions").click()
     expect(page.get_by_role("heading", name="pending")).to_be_visible()
     page.get_by_text("Stop the job…").click()
-    assert accessibility_faults(page) == []
+    assert accessibility_faults_by_day_and_night(page) == []
     work_off_all(pool, settings)
     expect(page.get_by_role("heading", name="completed")).to_be_visible(timeout=10_000)
     expect(page.get_by_role("img", name="3 of 3")).to_be_visible()
     page.get_by_role("link", name="its line in the audit log").click()
     expect(page.locator("[data-row]")).to_contain_text("the service is back")
-    assert accessibility_faults(page) == []
+    assert accessibility_faults_by_day_and_night(page) == []
     page.set_viewport_size({"width": 360, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
