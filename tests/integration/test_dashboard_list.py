@@ -240,6 +240,7 @@ def test_a_query_that_takes_too_long_is_a_page_that_says_so(site: httpx.Client, 
         answer = site.get("/ui/executions?q=needle")
     assert answer.status_code == 503
     assert "The query took too long" in answer.text
+    assert "It was stopped, so that it keeps nobody waiting." in answer.text
     assert 'href="/ui/executions?q=needle">Try again' in answer.text
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import control_center.dashboard
+from control_center.dashboard.assets import bundle
+from control_center.dashboard.pages import _templates
 
 FOLDER = Path(control_center.dashboard.__file__).parent
 VENDORED = json.loads((FOLDER / "vendored" / "manifest.json").read_text())
@@ -38,3 +40,21 @@ def test_a_template_holds_nothing_that_the_policy_forbids(template: Path) -> Non
 def test_what_is_forbidden_is_found() -> None:
     seen = '<p style="x" onclick="y"><b hx-on:click="z"></b><script>1</script><style></style><a href="//x">{{ y | safe }}</a>'
     assert all(re.search(pattern, seen) for pattern in FORBIDDEN.values())
+
+
+@pytest.mark.parametrize("template", sorted((FOLDER / "templates").glob("*.html")), ids=lambda path: path.stem)
+def test_a_region_is_a_block_of_its_template(template: Path) -> None:
+    regions = set(re.findall(r"parts\.region\(\"(\w+)\"", template.read_text()))
+    assert regions <= set(_templates.get_template(template.name).blocks)
+
+
+@pytest.mark.parametrize("script", sorted((FOLDER / "scripts").glob("*.js")), ids=lambda path: path.stem)
+def test_a_script_makes_no_markup_of_text(script: Path) -> None:
+    made = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function"
+    assert not re.search(made, script.read_text())
+
+
+def test_the_stylesheet_and_the_script_are_small() -> None:
+    css, js = (len(bundle(kind)[2]) for kind in ("css", "js"))
+    assert css <= 12 * 1024
+    assert css + js <= 60 * 1024
