@@ -75,6 +75,7 @@ FILTERS = (
     "q=nothing-at-all&window=7d",
     "q=nothing-at-all&since=2000-01-01T00:00",
     "needs=decision",
+    "needs=decision&triggeredBy=ada&window=24h",
 )
 
 

@@ -121,19 +121,6 @@ def test_rows_stay_under_the_pointer_and_when_scrolled(site: Site, pool: Pool) -
     expect(page.get_by_role("link", name="New 2")).to_be_in_viewport()
 
 
-def test_a_burst_of_changes_is_one_fragment(site: Site, pool: Pool) -> None:
-    make_rows(pool, 1)
-    page = site.open("/ui/executions")
-    expect(page.locator("#live")).to_have_text("● live")
-    with page.expect_response(lambda answer: "region=" in answer.url):
-        page.evaluate("window.afu9.refreshAll()")
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    with page.expect_response(lambda answer: "region=" in answer.url):
-        page.evaluate("for (let n = 0; n < 20; n++) window.afu9.refreshAll()")
-    assert len(asked) == 1
-
-
 HIDE = """
 let hidden = false;
 Object.defineProperty(document, "hidden", { get: () => hidden });

@@ -46,7 +46,7 @@ def test_the_list_by_keyboard_alone(site: Site, pool: Pool) -> None:
 
 def test_the_palette_goes_to_pages_executions_and_ids_and_the_help_tells_keys(site: Site, pool: Pool) -> None:
     wanted = submit(pool, sequence(1), title="Find <i>me</i>")
-    page = site.open("/ui/audit")
+    page = site.open("/ui/audit", timezone_id="Europe/Berlin")
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_contain_text("next, previous row")
     assert accessibility_faults_by_day_and_night(page) == []
