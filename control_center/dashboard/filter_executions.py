@@ -22,7 +22,7 @@ WINDOWS = {"1h": timedelta(hours=1), "24h": timedelta(hours=24), "7d": timedelta
 WINDOW_WORDS = {"1h": "last hour", "24h": "last 24 h", "7d": "last 7 days"}
 SIZES = (20, 50, 100, 200)
 USUAL = 50
-UNDECIDED = 10_000  # executions that need a decision, the newest of them: others are not looked at
+UNDECIDED = 2000  # steps that need a decision, the newest of them: others are not looked at
 ENTRIES = 20  # statuses, labels
 
 
@@ -175,22 +175,27 @@ def find_ids(pool: Pool, ids: Sequence[UUID], limit: int) -> list[DictRow]:
     return run(pool, "page_executions", {**parameters, "ids": list(ids), "limit": limit}, prepare=False)
 
 
+def find_undecided(pool: Pool, limit: int) -> list[DictRow]:
+    """Executions that need a decision: `id`, and `cut` as in Listed."""
+    return run(pool, "undecided_executions", {"candidates": UNDECIDED, "limit": limit})
+
+
 def parameters_of(pool: Pool, wanted: Wanted, now: datetime) -> tuple[dict[str, Any], bool]:
     """Those of page_executions.sql, without a position; whether more need a decision than they name. Raises Problem."""
     found = selected(pool, selection(wanted, now))
     if found["labels"] is not None:
         found["labels"] = encode_json(found["labels"])
-    ids = None
+    ids, cut = None, False
     if wanted.needs is not None:
-        ids = [row["id"] for row in run(pool, "undecided_executions", {"limit": UNDECIDED + 1})]
+        undecided = find_undecided(pool, UNDECIDED)
+        ids, cut = [row["id"] for row in undecided], any(row["cut"] for row in undecided)
     text = None
     if wanted.q is not None:
         escaped = wanted.q.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         text = f"%{escaped}%"
         if ids is None:
             found["since"] = found["since"] or now - TEXT_WINDOW
-    cut = ids is not None and len(ids) > UNDECIDED
-    return {**found, "ids": ids if ids is None else ids[:UNDECIDED], "text": text, "at": None, "id": None}, cut
+    return {**found, "ids": ids, "text": text, "at": None, "id": None}, cut
 
 
 def _cursor(marked: Mapping[str, Any], rows: Sequence[DictRow], index: int) -> str | None:

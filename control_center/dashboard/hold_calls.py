@@ -6,10 +6,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from control_center.api import hold_calls as api
-from control_center.api.auth import Principal
 from control_center.api.hold_calls import Kind, Name
 from control_center.dashboard.pages import HEADERS, Form, Reader, must, root
-from control_center.keys import Role
 
 router = APIRouter(include_in_schema=False)
 
@@ -30,8 +28,3 @@ def go_back(request: Request, path: str) -> Response:
     ours = root(request) + "/ui/"
     there = path if path.startswith(ours) and "\\" not in path else ours + "inbox"
     return RedirectResponse(there, 303, HEADERS)
-
-
-def why_not(reader: Principal, role: Role = "operator") -> str | None:
-    """Why a button is not for this reader, in words."""
-    return None if reader.may(role) else f"it needs the role {role}, and {reader.name} has {reader.role}"

@@ -21,6 +21,7 @@ from control_center.dashboard.filter_executions import (
     Wanted,
     chips,
     find,
+    find_undecided,
     forced_window,
     query_of,
 )
@@ -66,7 +67,7 @@ def list_executions(request: Request, reader: Reader, wanted: Annotated[Wanted, 
         "executions.html",
         reader=reader,
         rows=_with_progress(pool, listed.rows, now),
-        counts=_counts(run(pool, "count_live", {"limit": COUNTED + 1})[0]),
+        counts=_counts(pool),
         older=f"{said}cursor={listed.older}" if listed.older else None,
         newer=f"{said}cursor={listed.newer}&to=newer" if listed.newer else None,
         wanted=wanted,
@@ -109,7 +110,9 @@ def _with_progress(pool: Pool, rows: Sequence[Mapping[str, Any]], now: datetime)
     return found
 
 
-def _counts(row: Mapping[str, int]) -> list[Count]:
+def _counts(pool: Pool) -> list[Count]:
+    (row,) = run(pool, "count_live", {"limit": COUNTED + 1})
+    row["undecided"] = len(find_undecided(pool, COUNTED + 1))
     kinds = (
         ("pending", "pending", "status=pending"),
         ("running", "running", "status=running"),

@@ -70,9 +70,9 @@ def must(principal: Principal, role: Role) -> None:
         raise Problem("forbidden", f"this needs the role {role}; {principal.name} has {principal.role}")
 
 
-def why_not(principal: Principal, role: Role) -> str | None:
-    """Why this reader may not do it, in words; None for one who may."""
-    return None if principal.may(role) else f"it needs the role {role}, and {principal.name} has {principal.role}"
+def why_not(reader: Principal, role: Role = "operator") -> str | None:
+    """Why a button is not for this reader, in words."""
+    return None if reader.may(role) else f"it needs the role {role}, and {reader.name} has {reader.role}"
 
 
 def root(request: Request) -> str:

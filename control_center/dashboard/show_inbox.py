@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from control_center.dashboard.hold_calls import why_not
-from control_center.dashboard.pages import Reader, page
+from control_center.dashboard.pages import Reader, page, why_not
 from persistence.pool import run
 
 router = APIRouter(include_in_schema=False)

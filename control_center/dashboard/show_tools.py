@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from control_center.dashboard.hold_calls import why_not
-from control_center.dashboard.pages import Reader, address, page
+from control_center.dashboard.pages import Reader, address, page, why_not
 from persistence.pool import run
 
 router = APIRouter(include_in_schema=False)

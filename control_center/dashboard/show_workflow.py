@@ -12,8 +12,7 @@ from markupsafe import Markup
 from control_center.api import keep_workflows
 from control_center.dashboard.compare_executions import show_change
 from control_center.dashboard.draw.grid import Cell, Column, draw_grid
-from control_center.dashboard.hold_calls import why_not
-from control_center.dashboard.pages import Reader, go, must, page, root
+from control_center.dashboard.pages import Reader, go, must, page, root, why_not
 from control_center.dashboard.span_attempts import ENDED
 from control_center.dashboard.sum_up_runs import merge_names, sum_up, with_duration
 from control_center.dashboard.words import span

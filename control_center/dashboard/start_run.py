@@ -17,8 +17,7 @@ from control_center.api.auth import Principal
 from control_center.api.problems import PROBLEMS, Problem, problem_of
 from control_center.api.start_executions import start_execution
 from control_center.dashboard.ask_input import Typed, fields_of, names_read, read_input, takes_more
-from control_center.dashboard.hold_calls import why_not
-from control_center.dashboard.pages import Form, Reader, go, must, page
+from control_center.dashboard.pages import Form, Reader, go, must, page, why_not
 from control_center.find_workflow import find_workflow
 from orchestrator.called_tools import called_tools
 from orchestrator.check_input import KEY

@@ -7,6 +7,4 @@ SELECT (SELECT count(*) FROM (SELECT FROM workflow_executions e WHERE e.status =
                                ORDER BY e.created_at DESC, e.id DESC LIMIT %(limit)s::integer) w) AS paused,
        (SELECT count(*) FROM (SELECT FROM workflow_executions e
                                WHERE e.status = 'failed' AND e.created_at >= now() - interval '24 hours'
-                               ORDER BY e.created_at DESC, e.id DESC LIMIT %(limit)s::integer) f) AS failed,
-       (SELECT count(*) FROM (SELECT FROM workflow_steps s WHERE s.error_kind = 'outcome_unknown' AND s.status = 'failed'
-                               LIMIT %(limit)s::integer) u) AS undecided
+                               ORDER BY e.created_at DESC, e.id DESC LIMIT %(limit)s::integer) f) AS failed

@@ -73,7 +73,7 @@ def test_each_filter_finds_its_executions(site: httpx.Client, pool: Pool) -> Non
 
 
 def test_what_needs_a_decision_is_filtered_like_the_rest(site: httpx.Client, pool: Pool) -> None:
-    make_failed(pool, 1, "outcome_unknown", title="mine", triggered_by="ada")
+    (mine,) = make_failed(pool, 1, "outcome_unknown", title="mine", triggered_by="ada")
     make_failed(pool, 1, "outcome_unknown", title="theirs", triggered_by="grace")
     make_failed(pool, 1, title="broken", triggered_by="ada")
     assert titles(site, "needs=decision") == ["theirs", "mine"]
@@ -85,6 +85,11 @@ def test_what_needs_a_decision_is_filtered_like_the_rest(site: httpx.Client, poo
     assert titles(site, html.unescape(older[1]).partition("?")[2]) == ["mine"]
     lines = site.get("/ui/export?needs=decision&triggeredBy=ada").text.splitlines()
     assert [json.loads(line)["title"] for line in lines] == ["mine"]
+    decided = site.post(f"/api/workflow/execution/{mine}/decide", json={"step": "0", "decision": "fail"})
+    assert decided.status_code == 202, decided.text
+    assert titles(site, "needs=decision") == ["theirs"]
+    strip = site.get("/ui/executions").text.partition('id="count-undecided"')[2].partition("</a>")[0]
+    assert re.sub("<[^>]*>", " ", strip).split()[-4:] == ["1", "needs", "a", "decision"]
 
 
 def test_pages_go_older_and_newer_with_their_filter(site: httpx.Client, pool: Pool) -> None:
