@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from control_center.dashboard import act_on_many
+from control_center.dashboard import act_on_many, filter_executions
 from control_center.keys import Trust, create_key
 from persistence.executions import require_execution
 from persistence.pool import Pool, run
@@ -157,6 +157,19 @@ def test_more_than_ids_can_say_are_a_filter_whose_times_are_fixed(
     assert require_execution(pool, later[0])["status"] == "failed"
     make_failed(pool, 3)
     refused = ask(site, "q=broken")
+    assert (refused.status_code, "narrow it" in refused.text) == (422, True)
+
+
+def test_when_not_all_that_need_a_decision_were_looked_at_none_is_acted_on(
+    site: httpx.Client, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filter_executions, "UNDECIDED", 1)
+    make_failed(pool, 2, "outcome_unknown")
+    assert (
+        "More steps may need a decision than are looked at: the newest "
+        in site.get("/ui/executions?needs=decision").text
+    )
+    refused = ask(site, "needs=decision")
     assert (refused.status_code, "narrow it" in refused.text) == (422, True)
 
 
