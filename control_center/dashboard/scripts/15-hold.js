@@ -57,7 +57,8 @@
   function release() {
     for (const region of document.querySelectorAll("[data-hold]")) if (fresh(region) && !holds(region)) show(region);
   }
-  for (const name of ["scrollend", "change", "focusout", "pointerout"]) {
+  /* Where the pointer's cell was just renewed, it comes to what is outside without having gone out. */
+  for (const name of ["scrollend", "change", "focusout", "pointerover", "pointerout"]) {
     document.addEventListener(name, () => setTimeout(release, 50), { passive: true });
   }
 
