@@ -46,9 +46,9 @@ def dev_command(workers: int, port: int | None) -> int:
         click.echo(f"state     {settings.state_dir.absolute()}")
         click.echo(f"servers   {settings.mcp_config or 'builtin only: set AFU9_MCP_CONFIG to an mcpServers file'}")
         roles = [
-            Role("api", environment, "--host", "127.0.0.1", "--port", str(port)),
-            Role("orchestrator", environment),
-            *(Role("worker", environment) for _ in range(workers)),
+            Role("api", environment | _metrics_port(settings, None), "--host", "127.0.0.1", "--port", str(port)),
+            Role("orchestrator", environment | _metrics_port(settings, 0)),
+            *(Role("worker", environment | _metrics_port(settings, 1 + n)) for n in range(workers)),
         ]
         click.echo(f"api       http://127.0.0.1:{port}{settings.api_root}/api")
         click.echo(
@@ -63,6 +63,12 @@ def dev_command(workers: int, port: int | None) -> int:
         for role in roles:
             role.wait(settings.drain_seconds + 10)
     return 0
+
+
+def _metrics_port(settings: Settings, place: int | None) -> dict[str, str]:
+    """Each role has a port of its own; the API serves its metrics itself."""
+    wanted = settings.metrics_port
+    return {"AFU9_METRICS_PORT": str(wanted + place if wanted and place is not None else 0)}
 
 
 def _usable_port(usual: int, wanted: int | None) -> int:

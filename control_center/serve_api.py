@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import threading
+import time
 from contextlib import nullcontext
 
 import click
@@ -16,6 +17,7 @@ from control_center.keys import Trust
 from control_center.roles import PARENT, load_settings, stop_when_asked
 from persistence.errors import Afu9Error, InvalidInput
 from persistence.migrate import require_schema
+from persistence.pool import check_database
 from persistence.settings import Settings
 
 GRACE = 10  # seconds for requests that are being answered
@@ -65,8 +67,17 @@ def serve(settings: Settings, trust: Trust, listener: socket.socket, stopping: t
     from control_center.api.app import make_app
     from control_center.api.await_request import ImpatientProtocol
     from control_center.api.serve import ApiServer
+    from orchestrator.serve_metrics import MetricsServer, fleet_text
 
     app = make_app(settings, trust)
+    stopped_at = time.monotonic()
+    metrics = MetricsServer(
+        settings,
+        app.state.exposition,
+        checks=lambda: {"database": "ok" if check_database(getattr(app.state, "read_pool", None)) else "away"},
+        fleet=lambda: fleet_text(app.state.fleet) if hasattr(app.state, "fleet") else b"",
+    )
+    metrics.start()
     config = uvicorn.Config(
         app,
         http=ImpatientProtocol,
@@ -83,11 +94,15 @@ def serve(settings: Settings, trust: Trust, listener: socket.socket, stopping: t
     server.capture_signals = nullcontext  # type: ignore[method-assign,assignment]  # ours set `stopping`
 
     def end() -> None:
+        nonlocal stopped_at
         stopping.wait()
+        stopped_at = time.monotonic()
+        metrics.begin_stop()
         server.should_exit = True
 
     threading.Thread(target=end, name="stop", daemon=True).start()
     server.run(sockets=[listener])
+    metrics.stop(stopped_at + settings.drain_seconds - time.monotonic())
     if not server.started:
         raise Afu9Error("the API could not start: see above")
 

@@ -6,10 +6,12 @@ import logging
 import signal
 import sys
 import threading
+import time
 
 from orchestrator.broker import StepBroker
-from orchestrator.measure import Measure
+from orchestrator.measure import Fleet
 from orchestrator.recover import Recovery
+from orchestrator.serve_metrics import Exposition, MetricsServer, fleet_text, pool_gauges
 from persistence.errors import Afu9Error, InvalidInput
 from persistence.migrate import require_schema
 from persistence.pool import open_pool
@@ -22,15 +24,23 @@ def orchestrate(settings: Settings, stopping: threading.Event) -> None:
         raise InvalidInput("no Redis is configured: set REDIS_URL, or use `afu9 dev`")
     with open_pool(settings.database_dsn, max_size=5) as pool:  # each loop has one
         require_schema(settings.database_dsn)
-        measure = Measure(pool, settings)
-        measure.start()
         broker = StepBroker(settings.redis_url, namespace=settings.namespace)
         recovery = Recovery(pool, broker, settings)
+        fleet = Fleet(pool, broker, settings.lease_seconds)
+        metrics = MetricsServer(
+            settings,
+            Exposition("orchestrator", lambda: pool_gauges({"recovery": pool})),
+            checks=lambda: {"recovery": "ok" if recovery.hears() else "PostgreSQL does not answer"},
+            fleet=lambda: fleet_text(fleet),
+        )
+        metrics.start()
         recovery.start()
         logging.getLogger(__name__).info("orchestrator: dispatching and reaping")
         stopping.wait()
+        stopped_at = time.monotonic()
+        metrics.begin_stop()
         recovery.stop()
-        measure.stop()
+        metrics.stop(stopped_at + settings.drain_seconds - time.monotonic())
         broker.close()
 
 

@@ -18,6 +18,7 @@ from uuid import UUID
 
 from orchestrator.backoff import delay_seconds
 from orchestrator.broker import StepBroker
+from orchestrator.count_ends import count_attempt, count_charge
 from orchestrator.outcome import Cancelled, Failed, Outcome, Skipped, Succeeded
 from orchestrator.plan import PlannedStep
 from orchestrator.price import Cost
@@ -137,6 +138,7 @@ class Recorder:
                 )
             case never:
                 assert_never(never)
+        _count(attempt, transition)
         return self._ring([transition])[0]
 
     def send(self, attempt: Attempt, go_on: Callable[[Claim], None] | None) -> None:
@@ -161,6 +163,7 @@ class Recorder:
             delay_ms=1000,
             params=None,
         )
+        count_charge(transition, "engine_error")
         return self._ring([transition])[0]
 
     def release(self, claim: Claim, reason: str) -> Transition:
@@ -199,10 +202,14 @@ class Recorder:
             return None
 
     def _completed(self, answered: Sequence[tuple[_Sent, Transition]]) -> None:
-        self._ring([transition for _, transition in answered])
-        for sent, transition in answered:
-            if sent.go_on is not None and transition.successor is not None:
-                sent.go_on(transition.successor)
+        try:
+            self._ring([transition for _, transition in answered])
+            for sent, transition in answered:
+                if sent.go_on is not None and transition.successor is not None:
+                    sent.go_on(transition.successor)
+        finally:
+            for sent, transition in answered:
+                _count(sent.attempt, transition)
 
     def _charge(self, attempt: Attempt, failed: Failed) -> Transition:
         step, claim = attempt.step, attempt.claim
@@ -220,6 +227,11 @@ class Recorder:
             unpriced=attempt.unpriced,
             patience=attempt.patience,
         )
+
+
+def _count(attempt: Attempt, transition: Transition) -> None:
+    cost = attempt.cost.nanos if attempt.cost is not None else None
+    count_attempt(attempt.step, attempt.outcome, transition, cost)
 
 
 def _completion(attempt: Attempt, hand_over: bool) -> Completion:

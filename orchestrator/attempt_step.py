@@ -12,7 +12,9 @@ from uuid import UUID
 
 from orchestrator.advance import Attempt
 from orchestrator.builtin_tools import BUILTIN
+from orchestrator.count_ends import outcome_reason
 from orchestrator.definition import RESULT
+from orchestrator.metrics import TOOL_CALL_DURATION, TOOL_CALLS_IN_FLIGHT
 from orchestrator.outcome import Cancelled, Failed, Skipped, Succeeded
 from orchestrator.plan import PlannedStep
 from orchestrator.price import Prices, cost_of, price_of
@@ -84,17 +86,23 @@ def attempt_step(
         price = price_of(prices, step.tool_name)
         if (refused := admit(price.known_nanos if price is not None else 0)) is not None:
             return Attempt(claim, step, shown, refused, held_until=held_until)
+    in_flight = TOOL_CALLS_IN_FLIGHT.of(step.server)
+    in_flight.inc()
     began = time.monotonic()
-    outcome = tools.call(
-        step.server,
-        step.tool_name,
-        params,
-        timeout=step.timeout_ms / 1000 if step.timeout_ms else None,
-        idempotency_key=key,
-        meta={"traceparent": traceparent(claim.execution_id)},
-        cancelled=cancelled,
-    )
+    try:
+        outcome = tools.call(
+            step.server,
+            step.tool_name,
+            params,
+            timeout=step.timeout_ms / 1000 if step.timeout_ms else None,
+            idempotency_key=key,
+            meta={"traceparent": traceparent(claim.execution_id)},
+            cancelled=cancelled,
+        )
+    finally:
+        in_flight.dec()
     seconds, limited = time.monotonic() - began, admit is not None
+    TOOL_CALL_DURATION.of(step.server, step.tool_name, outcome_reason(outcome)).observe(seconds)
     cost = cost_of(outcome, step.server, step.tool_name, prices, seconds, limited=limited)
     pause = None
     if isinstance(outcome, Succeeded) and (step.fail_when is not None or step.pause_when is not None):

@@ -25,6 +25,7 @@ from redis.retry import Retry
 
 from orchestrator.consumer import StepConsumer
 from orchestrator.hints import Teller, write_hint
+from orchestrator.metrics import HINTS_PUBLISHED
 from orchestrator.redis_health import RedisHealth
 
 HERE = Path(__file__).parent
@@ -163,6 +164,8 @@ class StepBroker(RedisBroker):
             self.health.failed(error)
             raise
         self.health.answered()
+        if hint:
+            HINTS_PUBLISHED.inc()
         for message in messages:
             self.emit_after("enqueue", message, None)
         return pushed
@@ -185,6 +188,7 @@ class StepBroker(RedisBroker):
         except redis.RedisError as error:
             self.health.failed(error)
             raise
+        HINTS_PUBLISHED.inc()
 
     def acknowledge(self, queue_name: str, message_ids: Sequence[str]) -> None:
         """Forgets messages that this process is done with, in one round trip. Raises redis.RedisError."""
@@ -218,6 +222,11 @@ class StepBroker(RedisBroker):
             self.heartbeats_key,
         ]
         return int(self._give_back(keys=keys, args=[broker_id]))
+
+    def messages(self, queue_name: str) -> dict[str, int]:
+        """How many wait, and how many are dead letters. Raises redis.RedisError."""
+        waiting, dead = self.client.llen(self.key(queue_name)), self.client.zcard(self.key(queue_name, ".XQ"))
+        return {"ready": cast(int, waiting), "dead": cast(int, dead)}
 
     def forget_dead_letters(self, queue_name: str) -> int:
         """Removes the dead letters older than a week; how many."""

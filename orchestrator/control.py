@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 
 from orchestrator.broker import StepBroker
 from orchestrator.called_tools import CalledTool, called_tools
+from orchestrator.count_ends import OK, count_execution
 from orchestrator.definition import Workflow
 from orchestrator.fork import Fork, plan_fork, plan_replay
 from orchestrator.judge_control import (
@@ -30,7 +31,8 @@ from orchestrator.judge_control import (
     refuse_unless_allowed,
     refuse_unless_undecided,
 )
-from orchestrator.plan import definition_hash, plan, stored_definition, stored_plan
+from orchestrator.metrics import EXECUTIONS_STARTED, STEP_REUSE
+from orchestrator.plan import UNNAMED, definition_hash, plan, stored_definition, stored_plan
 from orchestrator.push import push_steps
 from persistence.errors import InvalidInput, NotFound, Refused
 from persistence.ids import time_ordered_uuid
@@ -244,6 +246,11 @@ class Controller:
         row = run(self._pool, "fork_execution", parameters)[0]
         self._ring(row, row["execution_id"], facts.id)
         status = row["execution_status"]
+        if row["done"]:
+            workflow = fork.workflow.name or UNNAMED
+            EXECUTIONS_STARTED.of(workflow).inc()
+            STEP_REUSE.of(workflow).inc(len(fork.reused))
+            _count_end(workflow, status)
         return Done(row["execution_id"], wish.action, status, tuple(allowed_actions(status)))
 
     def _done(self, facts: Facts, wish: Wish, row: Mapping[str, Any]) -> Done:
@@ -256,6 +263,7 @@ class Controller:
                 f"execution {facts.id} has moved meanwhile: it is {status} now; nothing was changed", status, allowed
             )
         self._ring(row, facts.id)
+        _count_end(facts.definition.get("name") or UNNAMED, status)
         return Done(facts.id, wish.action, status, tuple(allowed_actions(status)))
 
     def _ring(self, row: Mapping[str, Any], *changed: UUID) -> None:
@@ -266,6 +274,12 @@ class Controller:
 
 def _allowed(facts: Facts) -> tuple[str, ...]:
     return tuple(allowed_actions(facts.status, ours=facts.definition_hash is not None))
+
+
+def _count_end(workflow: str, status: str) -> None:
+    """A control may be what ends an execution."""
+    if status in ("completed", "cancelled"):
+        count_execution(workflow, status, OK if status == "completed" else "cancelled")
 
 
 def _known_kind(kind: str) -> None:

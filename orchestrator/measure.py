@@ -1,8 +1,8 @@
-"""What must be zero, as metrics: executions that nothing will move, and how late the oldest message is.
+"""How the whole fleet is, as metrics: what waits, what runs, and what must be zero. Read from the rows (and the lengths of
+queues from Redis), so every replica tells the same: take max over instances, never sum.
 
-Measured by a thread of its own every 15 s; a scrape reads what was measured and asks nobody. While PostgreSQL is away the
-figures stay as they were and `afu9_measured_at_seconds` stands still: alert on `time() - afu9_measured_at_seconds > 60`.
-Every orchestrator measures the whole fleet: take max over instances, never sum.
+Asked for at a scrape, at most every five seconds, by one scrape at a time; nothing is asked where nobody scrapes. Of a source
+that does not answer the figures are left out (`afu9_fleet_scrape_ok` says so): an old one would be a claim.
 """
 
 from __future__ import annotations
@@ -10,86 +10,101 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any
 
-from prometheus_client import CollectorRegistry, start_http_server
+import redis
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from orchestrator import metrics
+from orchestrator.broker import StepBroker
+from orchestrator.plan import UNNAMED
+from orchestrator.push import QUEUES, STEP_QUEUE
 from persistence.errors import Afu9Error
+from persistence.migrate import migrations
 from persistence.pool import Pool, run
-from persistence.settings import Settings
 
 log = logging.getLogger(__name__)
 
-EVERY_SECONDS = 15.0
+KEPT = 5.0  # seconds
 MOST_STUCK = 1000  # more are counted as so many
+MOST_WAITING = 10_000
+MOST_ACTIVE = 20_000
 
 
-class Measured(NamedTuple):
-    stuck: int
-    outbox_seconds: float
-    at: float  # seconds since 1970
+class Fleet(Collector):
+    """The figures, as one collector. `lease_seconds`: silent for longer, a worker is dead."""
 
-
-class Measure(Collector):
-    """Serves /metrics from `start()` to `stop()`; with AFU9_METRICS_PORT 0 it does nothing."""
-
-    def __init__(self, pool: Pool, settings: Settings, every: float = EVERY_SECONDS):
+    def __init__(self, pool: Pool, broker: StepBroker, lease_seconds: float, kept: float = KEPT):
         self._pool = pool
-        self._host, self._port = settings.metrics_host, settings.metrics_port
-        self._every = every
-        self._stopping = threading.Event()
-        self._measured: Measured | None = None
-        self._thread = threading.Thread(target=self._repeat, name="measure", daemon=True)
-
-    def start(self) -> None:
-        """Raises Afu9Error if the port cannot be had."""
-        if not self._port:
-            return
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(self)
-        try:
-            self._server, self._serving = start_http_server(self._port, self._host, registry)
-        except OSError as error:
-            raise Afu9Error(
-                f"metrics cannot be served on {self._host}:{self._port} ({error.strerror or error}): "
-                "set AFU9_METRICS_PORT to a free port, or to 0 for none"
-            ) from None
-        self._thread.start()
-        log.info("metrics on http://%s:%d/metrics", self._host, self._port)
-
-    def stop(self) -> None:
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._server.shutdown()
-            self._server.server_close()
-            self._serving.join(timeout=10)
-            self._thread.join(timeout=10)
+        self._broker = broker
+        self._lease_seconds = lease_seconds
+        self._kept = kept
+        self._lock = threading.Lock()
+        self._families: list[GaugeMetricFamily] = []
+        self._fresh_until = 0.0
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Nothing before the first measurement: a zero would be a claim."""
-        if (measured := self._measured) is None:
-            return
-        yield GaugeMetricFamily(
-            "afu9_invariant_stuck", "Executions that nothing will move; must be 0.", value=measured.stuck
-        )
-        yield GaugeMetricFamily(
-            "afu9_outbox_oldest_age_seconds", "How late the oldest overdue step is.", value=measured.outbox_seconds
-        )
-        yield GaugeMetricFamily(
-            "afu9_measured_at_seconds", "When the figures above were taken, as Unix time.", value=measured.at
-        )
+        with self._lock:
+            if time.monotonic() >= self._fresh_until:
+                self._families = self._measure()
+                self._fresh_until = time.monotonic() + self._kept
+            yield from self._families
 
-    def _repeat(self) -> None:
-        pause = 0.0
-        while not self._stopping.wait(pause):
-            pause = self._every
+    def _measure(self) -> list[GaugeMetricFamily]:
+        families: list[GaugeMetricFamily] = []
+        answered = []
+        for source, ask in (("database", self._ask_database), ("redis", self._ask_redis)):
             try:
-                stuck = len(run(self._pool, "stuck_executions", {"limit": MOST_STUCK}))
-                self._measured = Measured(stuck, run(self._pool, "outbox_age")[0]["seconds"], time.time())
-            except Afu9Error as error:
-                log.warning("metrics stay as they were: %s", error)
-            except Exception:  # a thread that ends would leave old figures for good
-                log.exception("metrics: unexpected fault, going on")
+                families += list(ask())
+                answered.append(((source,), 1.0))
+            except (Afu9Error, redis.RedisError) as error:
+                log.warning("metrics: no figures from the %s: %s", source, error)
+                answered.append(((source,), 0.0))
+        return [*families, metrics.SCRAPE_OK.family(answered)]
+
+    def _ask_database(self) -> Iterator[GaugeMetricFamily]:
+        waiting = {row["state"]: row for row in self._run("depth_by_state", limit=MOST_WAITING)}
+        depths = [((STEP_QUEUE, state), _figure(waiting, state, "steps")) for state in ("ready", "delayed", "held")]
+        yield metrics.QUEUE_DEPTH.family(depths)
+        yield metrics.QUEUE_AGE.family([((STEP_QUEUE,), _figure(waiting, "ready", "oldest"))])
+        active = _by_workflow(self._run("active_executions", limit=MOST_ACTIVE))
+        yield metrics.EXECUTIONS_ACTIVE.family(active.items())
+        yield metrics.STUCK.family([((), len(self._run("stuck_executions", limit=MOST_STUCK)))])
+        yield metrics.OUTBOX_AGE.family([((), self._run("outbox_age")[0]["seconds"])])
+        facts = self._run("fleet_facts", lease=self._lease_seconds)[0]
+        yield metrics.LEASES_EXPIRED.family([((), facts["leases_expired"])])
+        yield metrics.UNCERTAIN.family([((), facts["uncertain"])])
+        yield metrics.WORKERS_ALIVE.family([((STEP_QUEUE,), facts["workers"])])
+        yield metrics.FLEET_SLOTS.family([((STEP_QUEUE,), facts["slots"])])
+        versions = {"code": migrations()[-1].version, "db": facts["schema_version"]}
+        yield metrics.SCHEMA_VERSION.family([((kind,), version) for kind, version in versions.items()])
+        servers = self._run("servers_away", limit=metrics.VALUES)
+        yield metrics.SERVER_AWAY.family([((row["name"],), float(row["away"])) for row in servers])
+
+    def _ask_redis(self) -> Iterator[GaugeMetricFamily]:
+        if self._broker.health.away_for() > 0 and not self._broker.health.worth_trying():
+            raise redis.ConnectionError("it is away")
+        messages = {queue: self._broker.messages(queue) for queue in QUEUES}
+        samples = [((queue, kind), count) for queue, found in messages.items() for kind, count in found.items()]
+        yield metrics.BROKER_MESSAGES.family(samples)
+
+    def _run(self, query: str, **parameters: Any) -> list[dict[str, Any]]:
+        return run(self._pool, query, parameters)
+
+
+def _figure(waiting: dict[str, dict[str, Any]], state: str, name: str) -> float:
+    return float(waiting[state][name]) if state in waiting else 0.0
+
+
+def _by_workflow(rows: list[dict[str, Any]]) -> Counter[tuple[str, str]]:
+    """Those with most executions by their names, all others together."""
+    named: dict[str, str] = {}
+    found: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        name = row["workflow"] or UNNAMED
+        label = named.setdefault(name, name if len(named) < metrics.VALUES else metrics.OTHER)
+        found[label, row["status"]] += row["executions"]
+    return found

@@ -25,6 +25,7 @@ from persistence.errors import InvalidDefinition
 
 CACHED_BYTES = 16 * 1024 * 1024  # of definitions whose plans are kept; a plan takes some ten times its definition
 CACHED_PLANS = 512
+UNNAMED = "unnamed"  # a workflow without a name, where a name is needed
 RETRIED_BY_DEFAULT = frozenset({"tool_error", "rpc_error"})  # what the tool itself said may be transient
 
 
@@ -36,11 +37,12 @@ class PlannedStep:
     read. context_keys: the other top-level names they read, `input` among them. max_retries: attempts after the first.
     timeout_ms: milliseconds for one attempt. idempotent: None if the definition does not say. retry_on: kinds of definite
     failure that are worth another attempt. pause_when, fail_when: asked of the step's own output, as `result` or by its
-    variable.
+    variable. workflow: the definition's name.
     """
 
     index: int
     name: str
+    workflow: str
     tool: str
     server: str
     tool_name: str
@@ -66,8 +68,9 @@ class PlannedStep:
 class PlannedSteps(Sequence[PlannedStep]):
     """The steps of a plan, each planned when first asked for: a worker needs few of ten thousand."""
 
-    def __init__(self, steps: Sequence[Step], config: Config):
+    def __init__(self, steps: Sequence[Step], config: Config, workflow: str):
         self._steps = steps
+        self._workflow = workflow
         self._config = config
         self._assigned = {step.assign: index for index, step in enumerate(steps) if step.assign is not None}
         self._planned: list[PlannedStep | None] = [None] * len(steps)
@@ -101,6 +104,7 @@ class PlannedSteps(Sequence[PlannedStep]):
         return PlannedStep(
             index=index,
             name=step.name,
+            workflow=self._workflow,
             tool=step.tool,
             server=step.server,
             tool_name=step.tool_name,
@@ -143,7 +147,8 @@ def plan(workflow: Workflow) -> Plan:
     """Plans a validated workflow: each step waits for the one before it."""
     config = workflow.config or Config()
     limit = None if config.max_cost is None else nanos_of(config.max_cost)
-    return Plan(PlannedSteps(workflow.steps, config), config.continue_on_error, config.timeout_ms, limit)
+    steps = PlannedSteps(workflow.steps, config, workflow.name or UNNAMED)
+    return Plan(steps, config.continue_on_error, config.timeout_ms, limit)
 
 
 def definition_hash(workflow: Workflow) -> str:

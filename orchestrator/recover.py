@@ -13,18 +13,26 @@ from collections.abc import Callable
 import redis
 
 from orchestrator.broker import StepBroker
+from orchestrator.count_ends import count_charge, count_execution
+from orchestrator.metrics import RECOVERED
+from orchestrator.plan import UNNAMED
 from orchestrator.push import QUEUES, push_steps
 from orchestrator.roll_up import roll_up
 from orchestrator.work_off_jobs import work_off
 from persistence.errors import Afu9Error, Unreachable
 from persistence.pool import Pool, run
 from persistence.settings import Settings
-from persistence.transitions import ReadyStep, ready_steps
+from persistence.transitions import ReadyStep, charged, ready_steps
 
 log = logging.getLogger(__name__)
 
 BATCH = 1000
 NEVER = 1e9  # seconds of silence
+CAUSES = {  # what reap_steps says, as a label
+    "its worker is gone": "worker_gone",
+    "its worker fell silent": "worker_silent",
+    "it ran past its deadline": "past_deadline",
+}
 FORCED_FROM = 2  # pushes by the dispatcher: the second one doubts that the message still exists
 
 
@@ -42,7 +50,8 @@ def dispatch(pool: Pool, broker: StepBroker, longest: float = 1.0) -> float:
         fresh = [ReadyStep(row["step_id"], row["attempt"]) for row in due if row["dispatch_count"] < FORCED_FROM]
         doubted = [ReadyStep(row["step_id"], row["attempt"]) for row in due if row["dispatch_count"] >= FORCED_FROM]
         push_steps(broker, fresh)
-        push_steps(broker, doubted, force=True)
+        if lost := push_steps(broker, doubted, force=True):
+            RECOVERED.of("message_lost").inc(lost)
         if len(due) < BATCH:
             break
     seconds = run(pool, "next_dispatch")[0]["seconds"]
@@ -65,11 +74,14 @@ def reap(pool: Pool, broker: StepBroker, lease_seconds: float, max_lost: int) ->
     rows = run(pool, "reap_steps", parameters)
     for row in rows:
         log.warning("step %(step_id)s: attempt %(attempt)d charged: %(reason)s; now %(step_status)s", row)
+        RECOVERED.of(CAUSES.get(row["reason"], "other")).inc()
+        count_charge(charged(row), "engine_error")
     ready = [step for row in rows for step in ready_steps(row)]
     push_steps(broker, ready, changed=[row["execution_id"] for row in rows])
     expired = run(pool, "expire_executions", {"limit": BATCH})
     for row in expired:
         log.warning("execution %s ran longer than its timeoutMs", row["execution_id"])
+        count_execution(row["workflow"] or UNNAMED, "failed", "timeout")
     push_steps(broker, (), changed=[row["execution_id"] for row in expired])
     run(pool, "bury_workers", {"silence": lease_seconds})
     _tidy(pool, broker)
@@ -107,6 +119,10 @@ class Recovery:
     def start(self) -> None:
         for thread in self._threads:
             thread.start()
+
+    def hears(self) -> bool:
+        """Whether all loops run, and PostgreSQL answered the reaper's last round."""
+        return self._listening_since is not None and all(thread.is_alive() for thread in self._threads)
 
     def stop(self) -> None:
         self._stopping.set()

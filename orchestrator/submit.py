@@ -12,7 +12,8 @@ from psycopg.rows import DictRow
 
 from orchestrator.broker import StepBroker
 from orchestrator.definition import Workflow
-from orchestrator.plan import definition_hash, plan, stored_definition, stored_plan
+from orchestrator.metrics import EXECUTIONS_STARTED
+from orchestrator.plan import UNNAMED, definition_hash, plan, stored_definition, stored_plan
 from orchestrator.push import push_steps
 from persistence.errors import InvalidInput, Unreachable
 from persistence.gather import Gather
@@ -55,16 +56,17 @@ class Submitter:
         digest = definition_hash(workflow)
         if digest not in self._registered:
             self._register(digest, workflow)
-        return self.submit_stored(digest, requests, workflow_id)
+        return self.submit_stored(digest, requests, workflow_id, name=workflow.name)
 
     def submit_stored(
-        self, digest: str, requests: Sequence[Request], workflow_id: UUID | None = None
+        self, digest: str, requests: Sequence[Request], workflow_id: UUID | None = None, *, name: str | None = None
     ) -> list[Submitted]:
-        """The same for a definition that the database has. Single requests of many threads are submitted together."""
+        """The same for a definition that the database has, of this name. Single requests of many threads are submitted
+        together."""
         rows = [_row(request) for request in requests]
         if len(rows) == 1:
-            return [self._gathered(digest, workflow_id)(rows[0])]
-        return self._submit(digest, workflow_id, rows)
+            return _counted(name, [self._gathered(digest, workflow_id)(rows[0])])
+        return _counted(name, self._submit(digest, workflow_id, rows))
 
     def _submit(self, digest: str, workflow_id: UUID | None, rows: Sequence[dict[str, Any]]) -> list[Submitted]:
         submitted = submit_executions(self._pool, digest, rows, workflow_id)
@@ -79,8 +81,9 @@ class Submitter:
         rows = [_row(request) for request in requests]
         if len(rows) == 1:
             workflow_id, submitted = self._named(name)(rows[0])
-            return workflow_id, [submitted]
-        return self._submit_named(name, rows)
+            return workflow_id, _counted(name, [submitted])
+        workflow_id, several = self._submit_named(name, rows)
+        return workflow_id, _counted(name, several)
 
     def _submit_named(self, name: str, rows: Sequence[dict[str, Any]]) -> tuple[UUID, list[Submitted]]:
         workflow_id, submitted = submit_named(self._pool, name, rows)
@@ -108,6 +111,12 @@ class Submitter:
     def _register(self, digest: str, workflow: Workflow) -> None:
         register_definition(self._pool, digest, stored_definition(workflow), stored_plan(plan(workflow)))
         self._registered.add(digest)
+
+
+def _counted(workflow: str | None, submitted: list[Submitted]) -> list[Submitted]:
+    if created := sum(one.created for one in submitted):
+        EXECUTIONS_STARTED.of(workflow or UNNAMED).inc(created)
+    return submitted
 
 
 def _gather(together: Callable[[Sequence[dict[str, Any]]], list[Answer]]) -> Gather[dict[str, Any], Answer]:

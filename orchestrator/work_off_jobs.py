@@ -14,6 +14,8 @@ from uuid import UUID
 from psycopg.rows import DictRow
 
 from orchestrator.broker import StepBroker
+from orchestrator.count_ends import count_execution
+from orchestrator.plan import UNNAMED
 from orchestrator.push import push_steps
 from persistence.fault import statement_fault
 from persistence.json_value import encode_json
@@ -49,6 +51,8 @@ def work_off(pool: Pool, broker: StepBroker, lease_seconds: float) -> float:
             return 0.0
         if told["done"]:
             push_steps(broker, ready_steps(told), changed=[row["id"]], force=True)
+            if job["action"] == "cancel":
+                count_execution(told["workflow"] or UNNAMED, "cancelled", "cancelled")
     run(pool, "leave_job", {"id": job["id"], "completed": len(rows) < PAGE})
     return 0.0
 

@@ -58,7 +58,7 @@ class Claim:
 @dataclass(frozen=True, slots=True)
 class Transition:
     """What a transition did. `step_status` and `execution_status` are the statuses after it; `successor` was taken for
-    the worker that goes on with it."""
+    the worker that goes on with it. Of a charge: whether it `ended` its execution, and whose step it was."""
 
     step_id: UUID
     recorded: bool
@@ -67,6 +67,9 @@ class Transition:
     execution_status: str
     ready: tuple[ReadyStep, ...]
     successor: Claim | None = None
+    ended: bool = False
+    step_name: str = ""
+    workflow: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +275,7 @@ def charge_step(
         "cost": cost_nanos,
         "unpriced": unpriced,
     }
-    return _transition(step_id, run(pool, "charge_step", parameters, patience=patience))
+    return _transition(step_id, run(pool, "charge_step", parameters, patience=patience)[0])
 
 
 def reserve_cost(pool: Pool, claim: Claim, nanos: int, *, patience: float = 0.0) -> DictRow:
@@ -285,11 +288,15 @@ def reserve_cost(pool: Pool, claim: Claim, nanos: int, *, patience: float = 0.0)
 def release_step(pool: Pool, claim: Claim, reason: str, *, unpriced: bool = False, patience: float = 0.0) -> Transition:
     """running -> pending, uncharged. `unpriced`: the tool was called, at a price nobody knows."""
     parameters = {"step_id": claim.step_id, "attempt": claim.attempt, "reason": reason, "unpriced": unpriced}
-    return _transition(claim.step_id, run(pool, "release_step", parameters, patience=patience))
+    return _transition(claim.step_id, run(pool, "release_step", parameters, patience=patience)[0])
 
 
-def _transition(step_id: UUID, rows: list[DictRow]) -> Transition:
-    row = rows[0]
+def charged(row: DictRow) -> Transition:
+    """A row of reap_steps, which answers those that it charged."""
+    return _transition(row["step_id"], {**row, "recorded": True})
+
+
+def _transition(step_id: UUID, row: DictRow) -> Transition:
     return Transition(
         step_id=step_id,
         recorded=row["recorded"],
@@ -297,6 +304,9 @@ def _transition(step_id: UUID, rows: list[DictRow]) -> Transition:
         execution_id=row["execution_id"],
         execution_status=row["execution_status"] or "",
         ready=ready_steps(row),
+        ended=row.get("ended") or False,
+        step_name=row.get("step_name") or "",
+        workflow=row.get("workflow") or "",
     )
 
 

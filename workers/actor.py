@@ -12,6 +12,7 @@ from persistence.errors import InvalidInput
 from persistence.settings import Settings
 from persistence.transitions import ReadyStep
 from workers.admit import Admission
+from workers.count_messages import CountMessages
 from workers.process import WorkerProcess
 from workers.retry import RetryMiddleware
 from workers.run_step import AttemptFailed
@@ -26,7 +27,13 @@ def make_broker(settings: Settings, process: WorkerProcess) -> StepBroker:
         settings.redis_url,
         namespace=settings.namespace,
         connections=settings.threads + 16,
-        middleware=[CurrentMessage(), Admission(process.in_flight), RetryMiddleware(process), process],
+        middleware=[
+            CurrentMessage(),
+            Admission(process.in_flight),
+            CountMessages(),
+            RetryMiddleware(process),
+            process,
+        ],
     )
 
     @dramatiq.actor(broker=broker, queue_name=START_QUEUE, actor_name=START_ACTOR, throws=(StartRefused,))

@@ -44,6 +44,10 @@ class InFlight:
             self._running[step] = threading.Event()
             return True
 
+    def count(self) -> int:
+        """How many attempts are under way."""
+        return len(self._running)
+
     def end(self, step: ReadyStep) -> None:
         with self._lock:
             self._running.pop(step, None)

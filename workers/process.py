@@ -7,15 +7,22 @@ from __future__ import annotations
 
 import gc
 import logging
+import multiprocessing
+import re
 import time
+from collections.abc import Iterator
 from uuid import UUID
 
 import dramatiq
 from dramatiq import Broker
 from dramatiq.middleware import Middleware, MiddlewareError
+from prometheus_client.core import GaugeMetricFamily
 
 from orchestrator.broker import StepBroker
 from orchestrator.hints import Teller
+from orchestrator.metrics import DRAINS, WORKER_SLOTS, WORKER_SLOTS_BUSY
+from orchestrator.push import STEP_QUEUE
+from orchestrator.serve_metrics import Exposition, MetricsServer, pool_gauges
 from persistence.errors import Afu9Error
 from persistence.ids import time_ordered_uuid
 from persistence.migrate import require_schema
@@ -60,6 +67,8 @@ class WorkerProcess(Middleware):
         self._watched = watched
         self._given_up: str | None = None
         self._puzzled_since: float | None = None
+        self._threads = 0
+        self._stopped_at = 0.0
         self.worker_id: UUID = time_ordered_uuid()
         self.in_flight = InFlight()
 
@@ -101,10 +110,18 @@ class WorkerProcess(Middleware):
         self._direct = DirectDelivery(self._pool, broker, worker, settings.direct_seconds)
         self._watchdog = Watchdog(
             lambda: self._complaint(worker),
-            lambda: drain(worker, broker, self.runner, settings.drain_seconds),
+            lambda: self._drain_for_good(worker, broker),
             look_seconds=settings.heartbeat_seconds,
             hang_seconds=2 * settings.lease_seconds,
         )
+        self._threads = worker.worker_threads
+        self._metrics = MetricsServer(
+            settings if self._watched else settings.model_copy(update={"metrics_port": 0}),  # else it is the caller's
+            Exposition("worker", self._gauges),
+            checks=self._checks,
+            beside=process_number(),
+        )
+        self._metrics.start()
         self.runner.warm_up(WARM)
         self._lease.start()
         self._catalogue.start()
@@ -119,6 +136,19 @@ class WorkerProcess(Middleware):
             gc.set_threshold(GARBAGE, 20, 20)
             self._watchdog.start()
         log.info("worker %s: ready with %d threads", self.worker_id, worker.worker_threads)
+
+    def _gauges(self) -> Iterator[GaugeMetricFamily]:
+        yield from pool_gauges({"steps": self._pool})
+        yield WORKER_SLOTS.family([((STEP_QUEUE,), self._threads)])
+        yield WORKER_SLOTS_BUSY.family([((STEP_QUEUE,), self.in_flight.count())])
+
+    def _checks(self) -> dict[str, str]:
+        held = self._lease.alive() and self._lease.silent_for() <= self._settings.lease_seconds
+        return {"lease": "ok" if held else f"not renewed for {self._lease.silent_for():.0f} s"}
+
+    def _drain_for_good(self, worker: dramatiq.Worker, broker: StepBroker) -> None:
+        DRAINS.of("gave_up").inc()
+        drain(worker, broker, self.runner, self._settings.drain_seconds)
 
     def give_up(self, reason: str) -> None:
         """The process can do no useful work any more: the watchdog ends it."""
@@ -141,8 +171,11 @@ class WorkerProcess(Middleware):
         return "its lease cannot be renewed, although the database answers"
 
     def before_worker_shutdown(self, broker: Broker, worker: dramatiq.Worker) -> None:
+        self._stopped_at = time.monotonic()
+        self._metrics.begin_stop()
         self._watchdog.stop()
         self._direct.stop()
+        DRAINS.of("stopped").inc()
         if isinstance(broker, StepBroker):
             drain(worker, broker, self.runner, self._settings.drain_seconds)
 
@@ -153,4 +186,12 @@ class WorkerProcess(Middleware):
             broker.teller.stop()
         self._client.close()
         self._pool.close()
+        self._metrics.stop(self._stopped_at + self._settings.drain_seconds - time.monotonic())
         log.info("worker %s: stopped", self.worker_id)
+
+
+def process_number() -> int:
+    """0 for `afu9 worker` and the first process of `dramatiq --processes N`, 1 for its second one, and so on: each has a port
+    of its own, so that a scrape sees one process whole, and counts are never shared or lost between processes."""
+    named = re.fullmatch(r"Process-(\d+)", multiprocessing.current_process().name)
+    return int(named[1]) - 1 if named else 0

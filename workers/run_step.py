@@ -16,9 +16,12 @@ from uuid import UUID
 from orchestrator.advance import Attempt, Recorder
 from orchestrator.attempt_step import Admit, ToolCaller, attempt_step
 from orchestrator.broker import StepBroker
+from orchestrator.count_ends import seconds_since
+from orchestrator.metrics import EXECUTION_START_DELAY
 from orchestrator.outcome import Failed, Skipped, Succeeded
 from orchestrator.plan import Plan, plan_for
 from orchestrator.price import over_limit
+from orchestrator.push import STEP_QUEUE
 from persistence.errors import Afu9Error, InvalidInput, NotFound
 from persistence.gather import Gather
 from persistence.pool import Pool, run
@@ -122,6 +125,8 @@ class StepRunner:
         claim = handed.claim if handed is not None else self._claimed(step)
         if claim is None:
             return None
+        if claim.step_index == 0 and claim.attempt == 1:
+            EXECUTION_START_DELAY.of(STEP_QUEUE).observe(seconds_since(claim.step_id))
         planned = self._plan(claim.definition_hash).steps[claim.step_index]
         held_until = time.monotonic() + (planned.timeout_ms or self._timeout_ms) / 1000 + GRACE
         cancelled = self.in_flight.cancelled(step)

@@ -13,6 +13,7 @@ from typing import Any
 
 from dramatiq.middleware import CurrentMessage
 
+from orchestrator.metrics import EXECUTIONS_STARTED
 from persistence.errors import Afu9Error, InvalidInput
 from persistence.json_value import encode_json
 from persistence.pool import run
@@ -43,4 +44,6 @@ def start(process: WorkerProcess, name: object, wanted: object, idempotency_key:
         rows = run(runner.pool, "start_workflow", parameters, patience=math.inf, halt=runner.in_flight.closed)
     except InvalidInput as error:
         raise StartRefused(str(error)) from error
+    if rows[0]["created"]:
+        EXECUTIONS_STARTED.of(name).inc()
     log.info("message %s: started %s", message.message_id if message else "?", rows[0]["id"])

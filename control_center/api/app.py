@@ -15,6 +15,7 @@ from control_center.api import (
     health,
     hold_calls,
     keep_workflows,
+    metrics,
     problems,
     read_costs,
     read_executions,
@@ -29,12 +30,15 @@ from control_center.api.known_parameters import refuse_unknown_parameters
 from control_center.api.limits import Limits
 from control_center.api.live import events, socket
 from control_center.api.live.hub import Hub
+from control_center.api.metrics import Measured, api_gauges
 from control_center.api.prefix import Prefix
 from control_center.dashboard import SCREENS
 from control_center.dashboard.pages import is_page, show_fault
 from control_center.keys import Trust
 from orchestrator.broker import StepBroker
 from orchestrator.control import Controller
+from orchestrator.measure import Fleet
+from orchestrator.serve_metrics import Exposition
 from orchestrator.submit import Submitter
 from persistence.pool import open_pool
 from persistence.settings import Settings
@@ -57,6 +61,7 @@ def _opened(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManag
         app.state.broker = broker
         app.state.submitter = Submitter(pool, broker)
         app.state.controller = Controller(pool, broker)
+        app.state.fleet = Fleet(read_pool, broker, settings.lease_seconds)
         app.state.hub = Hub(read_pool, settings.redis_url, broker.hints_channel)
         try:
             async with app.state.hub.running():
@@ -81,6 +86,7 @@ def make_app(settings: Settings, trust: Trust) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
     )
+    app.state.exposition = Exposition("api", lambda: api_gauges(app))
     app.state.gate = Gate(lambda: app.state.pool, trust)
     problems.install(app, lambda request, problem: show_fault(request, problem) if is_page(request) else None)
 
@@ -104,6 +110,7 @@ def make_app(settings: Settings, trust: Trust) -> FastAPI:
         events,
         socket,
         health,
+        metrics,
     )
     for module in routers:
         app.include_router(module.router)
@@ -111,5 +118,6 @@ def make_app(settings: Settings, trust: Trust) -> FastAPI:
         app.include_router(screen.router)
     problems.describe(app)
     app.add_middleware(Limits, per_second=settings.api_requests_per_second)
+    app.add_middleware(Measured)
     app.add_middleware(Prefix, root=settings.api_root)
     return app

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,17 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from orchestrator.measure import Measure
+from orchestrator.broker import StepBroker
+from orchestrator.control import Controller, Wish
+from orchestrator.measure import Fleet as FleetFigures
+from orchestrator.metrics import VALUES
 from orchestrator.submit import Request, Submitter
+from persistence.embedded import Endpoints
 from persistence.executions import create_execution
-from persistence.pool import Pool, open_pool, run
+from persistence.pool import Pool, run
 from persistence.settings import Settings
 from persistence.statements import statement
-from persistence.transitions import ReadyStep, claim_step
+from persistence.transitions import ReadyStep, charge_step, claim_step
 from tests.fleet import Fleet, bare_server, count, environment, mcp_config, wait_until
 from tests.workflows import sequence
 
@@ -157,16 +161,16 @@ def crowd(pool: Pool) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["stuck_executions", "outbox_age"])
+@pytest.mark.parametrize("name", ["stuck_executions", "outbox_age", "depth_by_state", "active_executions", "fleet_facts"])
 def test_measuring_does_not_read_what_is_done(pool: Pool, crowd: None, name: str) -> None:
-    """A hundred thousand completed executions cost nothing: no table is scanned."""
+    """A hundred thousand completed executions cost nothing: none of their tables is scanned."""
     with pool.connection() as connection:
         rows = connection.execute(
-            b"EXPLAIN (ANALYZE, BUFFERS, FORMAT TEXT) " + statement(name), {"limit": 1000}
+            b"EXPLAIN (ANALYZE, BUFFERS, FORMAT TEXT) " + statement(name), {"limit": 1000, "lease": 30}
         ).fetchall()
     plan = "\n".join(row["QUERY PLAN"] for row in rows)
     print(plan)
-    assert "Seq Scan" not in plan, plan
+    assert not re.search(r"Seq Scan on workflow_(executions|steps|events)", plan), plan
     assert sum(int(n) for n in re.findall(r"rows=(\d+)(?:\.\d+)? loops=1\)", plan)) < 20_000, plan
 
 
@@ -176,64 +180,120 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def scrape(port: int) -> dict[str, float]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+def scrape(port: int, path: str = "/metrics/fleet") -> dict[str, float]:
+    """Every series and its value."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
         lines = answer.read().decode().splitlines()
-    return {name: float(value) for name, value in (line.split() for line in lines if not line.startswith("#"))}
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
 
 
 @pytest.fixture
-def served(settings: Settings) -> Iterator[int]:
-    """The metrics, measured every 50 ms; their port."""
-    port = free_port()
-    with open_pool(settings.database_dsn) as pool:
-        measure = Measure(pool, settings.model_copy(update={"metrics_port": port}), every=0.05)
-        measure.start()
-        yield port
-        measure.stop()
+def broker(settings: Settings) -> Iterator[StepBroker]:
+    broker = StepBroker(settings.redis_url, namespace=settings.namespace)
+    yield broker
+    broker.close()
 
 
-def test_a_scrape_tells_what_was_measured(pool: Pool, served: int, execution: UUID) -> None:
-    """Three figures without labels; a broken row shows, and so does a late one."""
-    wait_until(lambda: len(scrape(served)) == 3, 5, "the first measurement")
-    assert scrape(served)["afu9_invariant_stuck"] == 0
+@pytest.fixture
+def figures(pool: Pool, broker: StepBroker) -> Callable[[], dict[str, float]]:
+    """The fleet's figures, measured anew each time: `name{label values}` and its value."""
+    fleet = FleetFigures(pool, broker, lease_seconds=2, kept=0.0)
+
+    def measured() -> dict[str, float]:
+        samples = [sample for family in fleet.collect() for sample in family.samples]
+        return {f"{s.name}{{{','.join(s.labels.values())}}}": s.value for s in samples}
+
+    return measured
+
+
+def test_what_waits_is_told_by_state(pool: Pool, execution: UUID, figures: Callable[[], dict[str, float]]) -> None:
+    """Ready for an hour; then delayed; then held, which is somebody's wish and makes no queue old."""
+    change(pool, "UPDATE workflow_steps SET next_run_at = now() - interval '1 hour' WHERE step_index = 0")
+    found = figures()
+    assert (found["afu9_queue_depth{steps,ready}"], found["afu9_queue_depth{steps,delayed}"]) == (1, 0)
+    assert 3600 <= found["afu9_queue_oldest_age_seconds{steps}"] < 3660
+    change(pool, "INSERT INTO holds (kind, name, actor) VALUES ('tool', 'test.echo', 'me')")
+    found = figures()
+    assert (found["afu9_queue_depth{steps,ready}"], found["afu9_queue_depth{steps,held}"]) == (0, 1)
+    assert found["afu9_queue_oldest_age_seconds{steps}"] == 0
+    change(pool, "DELETE FROM holds")
+    change(pool, "UPDATE workflow_steps SET next_run_at = now() + interval '1 hour' WHERE step_index = 0")
+    found = figures()
+    assert (found["afu9_queue_depth{steps,ready}"], found["afu9_queue_depth{steps,delayed}"]) == (0, 1)
+    assert found["afu9_queue_oldest_age_seconds{steps}"] == 0
+
+
+def test_what_must_be_zero_is_told(pool: Pool, claimed: UUID, figures: Callable[[], dict[str, float]]) -> None:
+    """A worker that falls silent, a late dispatch, and an execution that nothing will move."""
+    found = figures()
+    assert found["afu9_executions_active{sequence,running}"] == 1
+    assert (found["afu9_workers_alive{steps}"], found["afu9_fleet_slots{steps}"]) == (1, 1)
+    zero = ("afu9_leases_expired{}", "afu9_invariant_stuck{}", "afu9_outbox_oldest_age_seconds{}")
+    assert [found[name] for name in zero] == [0, 0, 0]
+    change(pool, "UPDATE workers SET heartbeat_at = now() - interval '1 minute'")
+    found = figures()
+    assert (found["afu9_workers_alive{steps}"], found["afu9_leases_expired{}"]) == (0, 1)
+    change(pool, "UPDATE workflow_steps SET status = 'pending', worker_id = NULL, next_run_at = now()")
+    assert figures()["afu9_invariant_stuck{}"] == 1
     change(pool, "UPDATE workflow_steps SET dispatch_after = now() - interval '1 hour' WHERE step_index = 0")
-    wait_until(lambda: scrape(served)["afu9_outbox_oldest_age_seconds"] >= 3600, 5, "an age of an hour")
-    change(pool, "UPDATE workflow_steps SET dispatch_after = NULL")
-    wait_until(lambda: scrape(served)["afu9_invariant_stuck"] == 1, 5, "a stuck execution")
-    assert set(scrape(served)) == {
-        "afu9_invariant_stuck",
-        "afu9_outbox_oldest_age_seconds",
-        "afu9_measured_at_seconds",
-    }
+    assert figures()["afu9_outbox_oldest_age_seconds{}"] >= 3600
+    assert figures()["afu9_invariant_stuck{}"] == 0
 
 
-def test_before_the_first_measurement_nothing_is_claimed(pool: Pool, settings: Settings) -> None:
-    """A zero that nobody measured would hide what it is there for."""
-    assert list(Measure(pool, settings).collect()) == []
-
-
-def test_figures_go_stale_visibly_while_postgresql_is_away(
-    dsn: str, served: int, caplog: pytest.LogCaptureFixture
+def test_an_uncertain_step_counts_until_somebody_decides(
+    pool: Pool, claimed: UUID, figures: Callable[[], dict[str, float]]
 ) -> None:
-    """They stay, their time stands still, and both move again afterwards."""
-    wait_until(lambda: len(scrape(served)) == 3, 5, "the first measurement")
-    good = scrape(served)
+    """Also where the decision is that it failed; and a cancelled execution waits for nobody."""
+    change(pool, "UPDATE workflow_steps SET idempotent = false WHERE step_index = 0")
+    step = run(pool, "get_execution_steps", {"execution_id": claimed})[0]
+    charge_step(pool, step["id"], 1, kind="engine_error", error="?", retryable=True, delay_ms=0, params=None)
+    assert figures()["afu9_uncertain_steps{}"] == 1
+    Controller(pool, None).carry_out(claimed, Wish("decide", "me", step="step_0", decision="fail"))
+    assert figures()["afu9_uncertain_steps{}"] == 0
+    change(pool, "DELETE FROM workflow_events")
+    assert figures()["afu9_uncertain_steps{}"] == 1
+    change(pool, "UPDATE workflow_executions SET status = 'cancelled'")
+    assert figures()["afu9_uncertain_steps{}"] == 0
+
+
+def test_many_workflows_share_one_label(pool: Pool, figures: Callable[[], dict[str, float]]) -> None:
+    """Two hundred have one of their own, those with most executions."""
+    text = """WITH made AS (
+                INSERT INTO workflow_definitions (hash, definition, plan)
+                SELECT lpad(n::text, 64, '0'), json_build_object('name', 'w' || n), '[]' FROM generate_series(1, 300) n
+                RETURNING hash)
+              INSERT INTO workflow_executions (status, definition_hash) SELECT 'running', hash FROM made"""
+    change(pool, text)
+    change(pool, "INSERT INTO workflow_executions (status, definition_hash) VALUES ('running', lpad('300', 64, '0'))")
+    found = {name: value for name, value in figures().items() if name.startswith("afu9_executions_active")}
+    assert len(found) == VALUES + 1
+    assert found["afu9_executions_active{w300,running}"] == 2
+    assert found["afu9_executions_active{other,running}"] == 100
+
+
+def test_a_scrape_is_measured_once_in_five_seconds(pool: Pool, broker: StepBroker, execution: UUID) -> None:
+    """Replicas and people who look cost the database nothing more."""
+    fleet = FleetFigures(pool, broker, 2)
+    first = [family.samples for family in fleet.collect()]
+    change(pool, "UPDATE workflow_steps SET dispatch_after = NULL")
+    assert [family.samples for family in fleet.collect()] == first
+
+
+def test_what_does_not_answer_claims_nothing(
+    dsn: str, servers: Endpoints, figures: Callable[[], dict[str, float]], settings: Settings
+) -> None:
+    """Without PostgreSQL its figures are gone, not zero, and come back; Redis has figures of its own."""
+    assert figures()["afu9_invariant_stuck{}"] == 0
     name = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
-    away = psycopg.conninfo.make_conninfo(dsn, dbname="postgres")
-    with psycopg.connect(away, autocommit=True) as connection:
+    with psycopg.connect(psycopg.conninfo.make_conninfo(dsn, dbname="postgres"), autocommit=True) as connection:
         connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
         connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
-        wait_until(lambda: "metrics stay as they were" in caplog.text, 20, "the failure of a measurement")
-        before = scrape(served)
-        assert before["afu9_measured_at_seconds"] >= good["afu9_measured_at_seconds"]
-        caplog.clear()
-        wait_until(lambda: "metrics stay as they were" in caplog.text, 20, "another failure")
-        assert scrape(served) == before
+        found = figures()
         connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
-    wait_until(
-        lambda: scrape(served)["afu9_measured_at_seconds"] > before["afu9_measured_at_seconds"], 30, "the return"
-    )
+    assert (found["afu9_fleet_scrape_ok{database}"], found["afu9_fleet_scrape_ok{redis}"]) == (0, 1)
+    assert {key.partition("{")[0] for key in found} == {"afu9_fleet_scrape_ok", "afu9_broker_messages"}
+    wait_until(lambda: figures()["afu9_fleet_scrape_ok{database}"] == 1, 30, "the return")
+    assert figures()["afu9_invariant_stuck{}"] == 0
 
 
 def test_a_running_fleet_is_never_stuck(settings: Settings, pool: Pool, tmp_path: Path) -> None:
@@ -244,9 +304,10 @@ def test_a_running_fleet_is_never_stuck(settings: Settings, pool: Pool, tmp_path
         fleet = Fleet(
             environment(settings, mcp_config(tmp_path, bare={"url": url, "protocol": "jsonrpc"})), tmp_path / "logs"
         )
-        fleet.environment["AFU9_METRICS_PORT"] = str(port)
         try:
+            fleet.environment["AFU9_METRICS_PORT"] = str(port)
             process = fleet.start("orchestrator")
+            fleet.environment["AFU9_METRICS_PORT"] = "0"
             fleet.start("worker")
             workflow = sequence(4, tool="bare.echo")
             ids = [

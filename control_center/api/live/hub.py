@@ -65,6 +65,10 @@ class Hub:
         self._outboxes.add(outbox)
         return outbox
 
+    def readers(self) -> int:
+        """How many there are."""
+        return len(self._outboxes)
+
     def leave(self, outbox: Outbox) -> None:
         self._outboxes.discard(outbox)
         for name in list(outbox.topics):

@@ -11,6 +11,7 @@ from collections import deque
 from uuid import UUID
 
 from control_center.api.live.messages import Message, Resync, say
+from orchestrator.metrics import WS_RESYNCS
 
 SLOT = 1000  # rows of a topic that may wait
 BYTES = 2_000_000  # of all topics together
@@ -54,6 +55,7 @@ class Outbox:
         already = any(one.name == "resync" and f'"{topic}"' in one.text for one in self._said)
         if not already:
             self.say(say(Resync(topic=topic, position=position)))
+            WS_RESYNCS.inc()
 
     def drop(self, topic: str) -> None:
         self._bytes -= sum(len(message.text) for message in self._slots.pop(topic, {}).values())
