@@ -14,7 +14,7 @@ from orchestrator.advance import Attempt
 from orchestrator.builtin_tools import BUILTIN
 from orchestrator.count_ends import outcome_reason
 from orchestrator.definition import RESULT
-from orchestrator.metrics import TOOL_CALL_DURATION, TOOL_CALLS_IN_FLIGHT
+from orchestrator.metrics import TOOL_CALL_DURATION
 from orchestrator.outcome import Cancelled, Failed, Skipped, Succeeded
 from orchestrator.plan import PlannedStep
 from orchestrator.price import Prices, cost_of, price_of
@@ -23,6 +23,7 @@ from orchestrator.substitute import EvaluationError, with_references
 from persistence.json_value import encode_json
 from persistence.transitions import Claim
 
+CALLING: dict[int, str] = {}  # the servers that threads of this process wait for
 Admit: TypeAlias = Callable[[int], Failed | None]  # nano-dollars that a call is sure to cost -> why it may not be made
 
 
@@ -86,8 +87,8 @@ def attempt_step(
         price = price_of(prices, step.tool_name)
         if (refused := admit(price.known_nanos if price is not None else 0)) is not None:
             return Attempt(claim, step, shown, refused, held_until=held_until)
-    in_flight = TOOL_CALLS_IN_FLIGHT.of(step.server)
-    in_flight.inc()
+    thread = threading.get_ident()
+    CALLING[thread] = step.server
     began = time.monotonic()
     try:
         outcome = tools.call(
@@ -100,9 +101,9 @@ def attempt_step(
             cancelled=cancelled,
         )
     finally:
-        in_flight.dec()
+        CALLING.pop(thread, None)
     seconds, limited = time.monotonic() - began, admit is not None
-    TOOL_CALL_DURATION.of(step.server, step.tool_name, outcome_reason(outcome)).observe(seconds)
+    TOOL_CALL_DURATION.add(seconds, step.server, step.tool_name, outcome_reason(outcome))
     cost = cost_of(outcome, step.server, step.tool_name, prices, seconds, limited=limited)
     pause = None
     if isinstance(outcome, Succeeded) and (step.fail_when is not None or step.pause_when is not None):

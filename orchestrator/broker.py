@@ -165,7 +165,7 @@ class StepBroker(RedisBroker):
             raise
         self.health.answered()
         if hint:
-            HINTS_PUBLISHED.inc()
+            HINTS_PUBLISHED.add(1)
         for message in messages:
             self.emit_after("enqueue", message, None)
         return pushed
@@ -188,7 +188,7 @@ class StepBroker(RedisBroker):
         except redis.RedisError as error:
             self.health.failed(error)
             raise
-        HINTS_PUBLISHED.inc()
+        HINTS_PUBLISHED.add(1)
 
     def acknowledge(self, queue_name: str, message_ids: Sequence[str]) -> None:
         """Forgets messages that this process is done with, in one round trip. Raises redis.RedisError."""

@@ -248,8 +248,8 @@ class Controller:
         status = row["execution_status"]
         if row["done"]:
             workflow = fork.workflow.name or UNNAMED
-            EXECUTIONS_STARTED.of(workflow).inc()
-            STEP_REUSE.of(workflow).inc(len(fork.reused))
+            EXECUTIONS_STARTED.add(1, workflow)
+            STEP_REUSE.add(len(fork.reused), workflow)
             _count_end(workflow, status)
         return Done(row["execution_id"], wish.action, status, tuple(allowed_actions(status)))
 

@@ -55,10 +55,10 @@ def outcome_reason(outcome: Outcome) -> str:
 def count_attempt(step: PlannedStep, outcome: Outcome, transition: Transition, cost_nanos: int | None) -> None:
     """An attempt whose plan is known."""
     if not transition.recorded:
-        LEASE_LOST.inc()
+        LEASE_LOST.add(1)
         return
     if cost_nanos and not isinstance(outcome, Cancelled):
-        COST.of(step.workflow, step.server, step.tool_name).inc(cost_nanos / 1e9)
+        COST.add(cost_nanos / 1e9, step.workflow, step.server, step.tool_name)
     reason = outcome_reason(outcome)
     if reason == OK and transition.step_status not in ("completed", "skipped"):
         reason = "tool_error"  # its result could not be stored
@@ -79,16 +79,16 @@ def count_charge(transition: Transition, reason: str) -> None:
 def count_step(workflow: str, step: str, status: str, reason: str) -> None:
     """A step that ended, or that is tried again. One that was handed back counts for nothing."""
     if status != "pending":
-        STEPS_FINISHED.of(workflow, step, status, reason).inc()
+        STEPS_FINISHED.add(1, workflow, step, status, reason)
     elif reason != "cancelled":
-        STEP_RETRIES.of(workflow, step, reason).inc()
+        STEP_RETRIES.add(1, workflow, step, reason)
 
 
 def count_execution(workflow: str, status: str, reason: str, step_id: UUID | None = None) -> None:
     """An execution that came to its end. With continueOnError it completes whatever its last step came to."""
-    EXECUTIONS_FINISHED.of(workflow, status, OK if status == "completed" else reason).inc()
+    EXECUTIONS_FINISHED.add(1, workflow, status, OK if status == "completed" else reason)
     if step_id is not None:
-        EXECUTION_DURATION.of(workflow).observe(seconds_since(step_id))
+        EXECUTION_DURATION.add(seconds_since(step_id), workflow)
 
 
 def seconds_since(step_id: UUID) -> float:

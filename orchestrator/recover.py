@@ -51,7 +51,7 @@ def dispatch(pool: Pool, broker: StepBroker, longest: float = 1.0) -> float:
         doubted = [ReadyStep(row["step_id"], row["attempt"]) for row in due if row["dispatch_count"] >= FORCED_FROM]
         push_steps(broker, fresh)
         if lost := push_steps(broker, doubted, force=True):
-            RECOVERED.of("message_lost").inc(lost)
+            RECOVERED.add(lost, "message_lost")
         if len(due) < BATCH:
             break
     seconds = run(pool, "next_dispatch")[0]["seconds"]
@@ -74,7 +74,7 @@ def reap(pool: Pool, broker: StepBroker, lease_seconds: float, max_lost: int) ->
     rows = run(pool, "reap_steps", parameters)
     for row in rows:
         log.warning("step %(step_id)s: attempt %(attempt)d charged: %(reason)s; now %(step_status)s", row)
-        RECOVERED.of(CAUSES.get(row["reason"], "other")).inc()
+        RECOVERED.add(1, CAUSES.get(row["reason"], "other"))
         count_charge(charged(row), "engine_error")
     ready = [step for row in rows for step in ready_steps(row)]
     push_steps(broker, ready, changed=[row["execution_id"] for row in rows])

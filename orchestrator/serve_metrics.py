@@ -65,12 +65,13 @@ class Exposition:
 
     def __init__(self, role: str, gauges: Gauges):
         self._here = CollectorRegistry(auto_describe=False)
+        self._here.register(metrics.Process())
         self._here.register(Here(role, gauges))
         ProcessCollector(registry=self._here)
 
     def text(self) -> bytes:
         """What happened in this process, and how it is."""
-        return generate_latest(metrics.REGISTRY) + generate_latest(self._here)
+        return generate_latest(self._here)
 
 
 def fleet_text(fleet: Collector) -> bytes:

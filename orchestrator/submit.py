@@ -115,7 +115,7 @@ class Submitter:
 
 def _counted(workflow: str | None, submitted: list[Submitted]) -> list[Submitted]:
     if created := sum(one.created for one in submitted):
-        EXECUTIONS_STARTED.of(workflow or UNNAMED).inc(created)
+        EXECUTIONS_STARTED.add(created, workflow or UNNAMED)
     return submitted
 
 

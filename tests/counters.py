@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from orchestrator.metrics import REGISTRY
+from orchestrator.metrics import Process
 from persistence.pool import Pool
 
 ROWS = """
@@ -65,7 +65,7 @@ def samples() -> Counter[tuple[str, frozenset[tuple[str, str]]]]:
     return Counter(
         {
             (sample.name, frozenset(sample.labels.items())): sample.value
-            for family in REGISTRY.collect()
+            for family in Process().collect()
             for sample in family.samples
         }
     )

@@ -21,4 +21,4 @@ class CountMessages(Middleware):
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         if "redis_message_id" in message.options:
             waited = time.time() - message.message_timestamp / 1000
-            MESSAGE_WAIT.of(message.queue_name).observe(max(waited, 0.0))
+            MESSAGE_WAIT.add(max(waited, 0.0), message.queue_name)

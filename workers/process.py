@@ -10,6 +10,7 @@ import logging
 import multiprocessing
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator
 from uuid import UUID
 
@@ -18,9 +19,10 @@ from dramatiq import Broker
 from dramatiq.middleware import Middleware, MiddlewareError
 from prometheus_client.core import GaugeMetricFamily
 
+from orchestrator.attempt_step import CALLING
 from orchestrator.broker import StepBroker
 from orchestrator.hints import Teller
-from orchestrator.metrics import DRAINS, WORKER_SLOTS, WORKER_SLOTS_BUSY
+from orchestrator.metrics import DRAINS, TOOL_CALLS_IN_FLIGHT, WORKER_SLOTS, WORKER_SLOTS_BUSY
 from orchestrator.push import STEP_QUEUE
 from orchestrator.serve_metrics import Exposition, MetricsServer, pool_gauges
 from persistence.errors import Afu9Error
@@ -139,6 +141,8 @@ class WorkerProcess(Middleware):
 
     def _gauges(self) -> Iterator[GaugeMetricFamily]:
         yield from pool_gauges({"steps": self._pool})
+        calls = Counter(list(CALLING.values()))
+        yield TOOL_CALLS_IN_FLIGHT.family([((server,), count) for server, count in calls.items()])
         yield WORKER_SLOTS.family([((STEP_QUEUE,), self._threads)])
         yield WORKER_SLOTS_BUSY.family([((STEP_QUEUE,), self.in_flight.count())])
 
@@ -147,7 +151,7 @@ class WorkerProcess(Middleware):
         return {"lease": "ok" if held else f"not renewed for {self._lease.silent_for():.0f} s"}
 
     def _drain_for_good(self, worker: dramatiq.Worker, broker: StepBroker) -> None:
-        DRAINS.of("gave_up").inc()
+        DRAINS.add(1, "gave_up")
         drain(worker, broker, self.runner, self._settings.drain_seconds)
 
     def give_up(self, reason: str) -> None:
@@ -175,7 +179,7 @@ class WorkerProcess(Middleware):
         self._metrics.begin_stop()
         self._watchdog.stop()
         self._direct.stop()
-        DRAINS.of("stopped").inc()
+        DRAINS.add(1, "stopped")
         if isinstance(broker, StepBroker):
             drain(worker, broker, self.runner, self._settings.drain_seconds)
 

@@ -126,7 +126,7 @@ class StepRunner:
         if claim is None:
             return None
         if claim.step_index == 0 and claim.attempt == 1:
-            EXECUTION_START_DELAY.of(STEP_QUEUE).observe(seconds_since(claim.step_id))
+            EXECUTION_START_DELAY.add(seconds_since(claim.step_id), STEP_QUEUE)
         planned = self._plan(claim.definition_hash).steps[claim.step_index]
         held_until = time.monotonic() + (planned.timeout_ms or self._timeout_ms) / 1000 + GRACE
         cancelled = self.in_flight.cancelled(step)

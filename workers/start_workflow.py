@@ -45,5 +45,5 @@ def start(process: WorkerProcess, name: object, wanted: object, idempotency_key:
     except InvalidInput as error:
         raise StartRefused(str(error)) from error
     if rows[0]["created"]:
-        EXECUTIONS_STARTED.of(name).inc()
+        EXECUTIONS_STARTED.add(1, name)
     log.info("message %s: started %s", message.message_id if message else "?", rows[0]["id"])

@@ -71,4 +71,4 @@ class Measured:
             route = getattr(scope.get("route"), "path_format", NO_ROUTE)
             method = scope["method"] if scope["method"] in METHODS else metrics.OTHER
             if route != ENDLESS:
-                metrics.HTTP_DURATION.of(route, method, str(code)).observe(time.monotonic() - began)
+                metrics.HTTP_DURATION.add(time.monotonic() - began, route, method, str(code))

@@ -12,16 +12,27 @@ from contextlib import closing
 
 import httpx
 import pytest
-from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
 
 from control_center.keys import Trust, create_key
-from orchestrator.metrics import DESCRIBED, OTHER, SERIES, VALUES, Labelled
+from orchestrator.metrics import (
+    DESCRIBED,
+    HINTS_PUBLISHED,
+    MANY,
+    MESSAGE_WAIT,
+    OTHER,
+    SERIES,
+    VALUES,
+    Counted,
+    Described,
+    _notes,
+)
 from orchestrator.serve_metrics import Exposition, MetricsServer
 from persistence.errors import Afu9Error
 from persistence.pool import Pool
 from persistence.settings import Settings
 from tests.api_server import running_api
+from tests.counters import counted, series
 from tests.fleet import wait_until
 from tests.integration.test_measure import free_port
 
@@ -119,19 +130,38 @@ def test_a_port_that_is_taken_is_a_clear_error(host: str) -> None:
 
 def test_labels_are_bounded() -> None:
     """200 values of a label, 2,000 series of a metric; what comes later is counted all the same."""
-    registry = CollectorRegistry()
-    metric = Labelled(Counter("x", "", ["workflow", "step"], registry=registry), 2)
+    metric = Counted(Described("x_total", "counter", ("workflow", "step"), "", "process"))
     for number in range(VALUES + 50):
-        metric.of("w", f"s{number}").inc()
-    assert registry.get_sample_value("x_total", {"workflow": "w", "step": "s3"}) == 1
-    assert registry.get_sample_value("x_total", {"workflow": "w", "step": OTHER}) == 50
+        metric.take(("w", f"s{number}"), 1)
+    found = {tuple(sample.labels.values()): sample.value for sample in metric.family().samples}
+    assert (len(found), found["w", "s3"], found["w", OTHER]) == (VALUES + 1, 1, 50)
     for number in range(SERIES + 50):
-        metric.of(f"w{number % 60}", f"s{number // 60}").inc()
-    (family,) = registry.collect()
-    series = [sample for sample in family.samples if sample.name == "x_total"]
-    assert len(series) == SERIES + 1
-    assert sum(sample.value for sample in series) == VALUES + SERIES + 100
-    assert len(metric._children) == SERIES + 1
+        metric.take((f"w{number % 60}", f"s{number // 60}"), 1)
+    samples = metric.family().samples
+    assert len(samples) == SERIES + 1
+    assert sum(sample.value for sample in samples) == VALUES + SERIES + 100
+
+
+def test_notes_are_added_up_by_whoever_leaves_the_thousandth() -> None:
+    """So they take no room where nobody scrapes; and no note of any thread is lost meanwhile."""
+    with counted() as found:
+        threads = [threading.Thread(target=_leave_notes) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(_notes) < MANY + len(threads)
+    assert series(found, "afu9_hints_published_total") == {"": 40_000}
+    buckets = series(found, "afu9_message_wait_seconds_bucket", "le")
+    assert (buckets["0.005"], buckets["0.01"], buckets["1800.0"], buckets["+Inf"]) == (10_000, 20_000, 30_000, 40_000)
+    assert series(found, "afu9_message_wait_seconds_count", "queue") == {"q": 40_000}
+    assert series(found, "afu9_message_wait_seconds_sum", "queue")["q"] == pytest.approx(10_000 * (2000 + 5 + 0.015))
+
+
+def _leave_notes() -> None:
+    for number in range(10_000):
+        HINTS_PUBLISHED.add(1)
+        MESSAGE_WAIT.add((0.005, 0.01, 5.0, 2000.0)[number % 4], "q")
 
 
 def test_the_api_shows_its_own_and_the_fleets(settings: Settings) -> None:
@@ -153,7 +183,7 @@ def test_the_api_shows_its_own_and_the_fleets(settings: Settings) -> None:
     described = {name for name, one in DESCRIBED.items() if one.where == "fleet"}
     assert names(fleet.text) == described
     assert names(process.text) & described == set()
-    workers = {"afu9_worker_slots", "afu9_worker_slots_busy"}
+    workers = {"afu9_worker_slots", "afu9_worker_slots_busy", "afu9_tool_calls_in_flight"}
     assert names(process.text) >= set(DESCRIBED) - described - workers
 
 

@@ -55,7 +55,7 @@ class Outbox:
         already = any(one.name == "resync" and f'"{topic}"' in one.text for one in self._said)
         if not already:
             self.say(say(Resync(topic=topic, position=position)))
-            WS_RESYNCS.inc()
+            WS_RESYNCS.add(1)
 
     def drop(self, topic: str) -> None:
         self._bytes -= sum(len(message.text) for message in self._slots.pop(topic, {}).values())
