@@ -10,6 +10,7 @@ from control_center.cli import COMMANDS
 from orchestrator.builtin_tools import TOOLS, Fail
 from orchestrator.definition import Config, RetriedKind, Retry, Step, Workflow
 from orchestrator.judge_control import ACTIONS, DECISIONS
+from orchestrator.metrics import DESCRIBED
 from persistence.settings import Settings
 from workers.mcp_client import server_entry
 
@@ -79,6 +80,16 @@ def test_every_decision_is_documented() -> None:
     """docs/controls.md."""
     text = (ROOT / "docs" / "controls.md").read_text()
     assert [word for word in DECISIONS if f"| `{word}" not in text] == []
+
+
+def test_every_metric_is_documented() -> None:
+    """docs/metrics.md: its tables are what the registry has, with type, labels and meaning."""
+    lines = (ROOT / "docs" / "metrics.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `afu9_")]
+    assert [tuple(row) for row in rows] == [
+        (f"`{one.name}`", one.kind, ", ".join(f"`{label}`" for label in one.labels), one.meaning)
+        for one in DESCRIBED.values()
+    ]
 
 
 def test_architecture_fits_one_sitting() -> None:
