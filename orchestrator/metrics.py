@@ -1,7 +1,7 @@
 """Every metric of every role, in one place: name, kind, labels, meaning. docs/metrics.md is its table, by test.
 
 Invariants: counted is what a transition answered, after its commit, so that counters equal rows. Labels are bounded: a label
-has 200 values and a metric 2,000 series at most, whatever comes later is `other`; no label holds an id. Who counts leaves only
+has 200 values, a metric 2,000 series at most, whatever comes later is `other`; no label holds an id. Who counts leaves only
 a note; notes are added up by a scrape, or by whoever leaves the thousandth, and who counts never waits for that.
 """
 
