@@ -21,6 +21,7 @@ from persistence.executions import get_execution, get_execution_steps
 from persistence.pool import Pool, run
 from persistence.settings import Settings
 from tests.fleet import Fleet, bare_server, count, environment, mcp_config, wait_at_rest, wait_until
+from tests.integration.test_measure import scrape, two_free_ports
 from tests.workflows import assert_invariants_at_rest
 
 EXECUTIONS = 200
@@ -124,19 +125,30 @@ def test_submissions_wait_for_a_worker_and_need_no_redis(fleet: Fleet, settings:
 def test_the_dramatiq_command_runs_the_same_worker(
     fleet: Fleet, submitter: Submitter, pool: Pool, tmp_path: Path
 ) -> None:
-    """`dramatiq workers.main`, as the Procfile has it."""
+    """`dramatiq workers.main`, as the Procfile has it, but with two processes: each has a port for its metrics."""
     import subprocess
     import sys
 
-    command = [sys.executable, "-m", "dramatiq", "workers.main", "--processes", "1", "--threads", "2"]
+    port = two_free_ports()
+    command = [sys.executable, "-m", "dramatiq", "workers.main", "--processes", "2", "--threads", "2"]
     with (tmp_path / "dramatiq.log").open("wb") as log:
         process = subprocess.Popen(
-            command, env=fleet.environment, stdout=log, stderr=log, cwd=Path(__file__).parents[2]
+            command,
+            env=fleet.environment | {"AFU9_METRICS_PORT": str(port)},
+            stdout=log,
+            stderr=log,
+            cwd=Path(__file__).parents[2],
         )
     try:
-        ids = submit(submitter, echoes(), 5)
+        wait_until(lambda: run(pool, "server_facts")[0]["workers_alive"] == 2, 20, "the start of two processes")
+        ids = submit(submitter, echoes(), 50)
         wait_at_rest(pool, ids, 30)
         assert_all_completed_once(pool, ids)
+        scraped = [scrape(one, "/metrics") for one in (port, port + 1)]
+        steps = [
+            value for one in scraped for name, value in one.items() if name.startswith("afu9_steps_finished_total{")
+        ]
+        assert sum(steps) == 50 * STEPS
         process.terminate()
         assert process.wait(20) == 0, (tmp_path / "dramatiq.log").read_text()
     finally:

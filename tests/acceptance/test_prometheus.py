@@ -144,6 +144,7 @@ def test_counters_equal_rows_over_a_restart_and_after_the_end(settings: Settings
                 "afu9:fleet_slots:max": WORKERS * settings.threads,
                 "afu9:invariant_stuck:max": 0,
             }
+            assert len(prometheus.ask('up{job="afu9-fleet"} == 1')) == 2
             wait_until(lambda: prometheus.recorded(*fleet_is) == fleet_is, 30, "the fleet's figures")
             assert prometheus.ask('ALERTS{alertstate="firing"}') == []
             submit(api_port)

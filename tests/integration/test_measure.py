@@ -6,7 +6,7 @@ import re
 import socket
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -180,6 +180,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def two_free_ports() -> int:
+    """The first of two that follow each other."""
+    while True:
+        port = free_port()
+        with closing(socket.socket()) as probe, suppress(OSError, OverflowError):
+            probe.bind(("127.0.0.1", port + 1))
+            return port
+
+
 def scrape(port: int, path: str = "/metrics/fleet") -> dict[str, float]:
     """Every series and its value."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
@@ -331,7 +340,8 @@ def test_a_running_fleet_is_never_stuck(settings: Settings, pool: Pool, tmp_path
             print(fleet.log())
 
 
-def test_a_port_that_is_taken_is_said_at_the_start(settings: Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("role", [("orchestrator",), ("worker",), ("api", "--port", "0")], ids=lambda role: role[0])
+def test_a_port_that_is_taken_is_said_at_the_start(settings: Settings, tmp_path: Path, role: tuple[str, ...]) -> None:
     """One sentence, exit 1; without a port nothing is served."""
     with closing(socket.socket()) as taken:
         taken.bind(("127.0.0.1", 0))
@@ -339,7 +349,7 @@ def test_a_port_that_is_taken_is_said_at_the_start(settings: Settings, tmp_path:
         port = taken.getsockname()[1]
         fleet = Fleet({**environment(settings), "AFU9_METRICS_PORT": str(port)}, tmp_path)
         try:
-            assert fleet.start("orchestrator").wait(20) == 1
+            assert fleet.start(*role).wait(30) == 1
         finally:
             fleet.end()
     words = fleet.log()
