@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 KEPT = 5.0  # seconds
 MOST_STUCK = 1000  # more are counted as so many
+MOST_UNDECIDED = 1000
 MOST_WAITING = 10_000
 MOST_ACTIVE = 20_000
 
@@ -76,7 +77,10 @@ class Fleet(Collector):
         yield metrics.OUTBOX_AGE.family([((), self._run("outbox_age")[0]["seconds"])])
         facts = self._run("fleet_facts", lease=self._lease_seconds)[0]
         yield metrics.LEASES_EXPIRED.family([((), facts["leases_expired"])])
-        yield metrics.UNCERTAIN.family([((), facts["uncertain"])])
+        undecided = self._run(
+            "undecided_steps", candidates=MOST_UNDECIDED, limit=MOST_UNDECIDED
+        )  # as the inbox shows them
+        yield metrics.UNCERTAIN.family([((), len(undecided))])
         yield metrics.WORKERS_ALIVE.family([((STEP_QUEUE,), facts["workers"])])
         yield metrics.FLEET_SLOTS.family([((STEP_QUEUE,), facts["slots"])])
         versions = {"code": migrations()[-1].version, "db": facts["schema_version"]}
