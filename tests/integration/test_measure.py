@@ -161,7 +161,9 @@ def crowd(pool: Pool) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["stuck_executions", "outbox_age", "depth_by_state", "active_executions", "fleet_facts"])
+@pytest.mark.parametrize(
+    "name", ["stuck_executions", "outbox_age", "depth_by_state", "active_executions", "fleet_facts"]
+)
 def test_measuring_does_not_read_what_is_done(pool: Pool, crowd: None, name: str) -> None:
     """A hundred thousand completed executions cost nothing: none of their tables is scanned."""
     with pool.connection() as connection:
