@@ -20,6 +20,12 @@ class Patient(Connection):
     waiting = False
     called = threading.Event()
     left = threading.Event()
+    opened: list[asyncio.Transport] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        assert isinstance(transport, asyncio.Transport)
+        self.opened.append(transport)
 
     def respond(self, message: dict[str, Any]) -> None:
         super().respond(message)
@@ -35,15 +41,25 @@ class Patient(Connection):
 @contextmanager
 def patient_server() -> Iterator[tuple[str, type[Patient]]]:
     """Its URL, and the class whose events tell that it was called (`called`) and left alone (`left`)."""
-    served = type("Served", (Patient,), {"called": threading.Event(), "left": threading.Event()})
+    served = type("Served", (Patient,), {"called": threading.Event(), "left": threading.Event(), "opened": []})
     loop = asyncio.new_event_loop()
     server = loop.run_until_complete(loop.create_server(served, "127.0.0.1", 0))
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp", served
+        yield url, served
     finally:
-        server.close()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
+        loop.run_until_complete(close(server, served))
         loop.close()
+
+
+async def close(server: asyncio.Server, served: type[Patient]) -> None:
+    """Every connection too, also one that is being accepted: whatever its loop leaves open is a warning in some later test."""
+    server.close()
+    await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
+    for transport in served.opened:
+        transport.abort()
+    await asyncio.sleep(0)
