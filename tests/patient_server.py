@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from benchmarks.tool_server import Connection
 
@@ -20,7 +20,7 @@ class Patient(Connection):
     waiting = False
     called = threading.Event()
     left = threading.Event()
-    opened: list[asyncio.Transport] = []
+    opened: ClassVar[list[asyncio.Transport]] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -57,7 +57,7 @@ def patient_server() -> Iterator[tuple[str, type[Patient]]]:
 
 
 async def close(server: asyncio.Server, served: type[Patient]) -> None:
-    """Every connection too, also one that is being accepted: whatever its loop leaves open is a warning in some later test."""
+    """Every connection too, also one just being accepted: whatever a loop leaves open warns in some later test."""
     server.close()
     await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
     for transport in served.opened:
