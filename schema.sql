@@ -409,12 +409,6 @@ CREATE FUNCTION time_ordered_uuid() RETURNS UUID LANGUAGE sql VOLATILE PARALLEL 
            FROM 1 FOR 6), 52, 1), 53, 1), 'hex')::uuid
 $$;
 
--- The same of a step, unique by its execution's id and its index: a random number costs a system call, a hash does not.
-CREATE FUNCTION step_uuid(p_milliseconds TEXT, p_execution UUID, p_index INTEGER) RETURNS UUID LANGUAGE sql IMMUTABLE AS $$
-  SELECT overlay(overlay(overlay(md5(p_execution::text || p_index::text) PLACING p_milliseconds FROM 1 FOR 12)
-                         PLACING '7' FROM 13 FOR 1) PLACING '8' FROM 17 FOR 1)::uuid
-$$;
-
 -- Every variable assigned so far: the initial ones, then the outputs of completed steps.
 CREATE FUNCTION execution_variables(p_execution UUID) RETURNS JSONB LANGUAGE sql STABLE AS $$
   SELECT coalesce(e.context -> 'variables', '{}') || coalesce(
@@ -449,6 +443,7 @@ $$;
 -- - -> running, all steps pending. Prevents: an execution without its steps, and a second one for an idempotency key.
 -- p_requests: [{id, input, context, title, triggered_by, github_run_id, idempotency_key, request_hash, labels}], any number.
 -- Answers one row per request in order; ready_steps are the roots, at attempt 0.
+-- A step's id is time-ordered like the others: the milliseconds, 52 bits of its execution's id hashed, 20 bits of its index.
 CREATE FUNCTION submit_executions(p_hash TEXT, p_requests JSONB, p_workflow UUID DEFAULT NULL)
 RETURNS TABLE (execution_id UUID, created BOOLEAN, ready_steps UUID[]) LANGUAGE plpgsql AS $$
 DECLARE
@@ -462,9 +457,10 @@ BEGIN
            lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0') AS milliseconds
       FROM (SELECT w.plan, w.definition -> 'config' AS config FROM workflow_definitions w WHERE w.hash = p_hash OFFSET 0) d
   ), planned AS MATERIALIZED (
-    SELECT d.milliseconds, p.* FROM definition d, jsonb_to_recordset(d.plan) p(step_name TEXT, step_index INTEGER, tool TEXT,
-           assign TEXT, successors INTEGER[], variable_steps INTEGER[], context_keys TEXT[], max_retries INTEGER,
-           timeout_ms INTEGER, idempotent BOOLEAN, needs INTEGER)
+    SELECT lpad(to_hex(p.step_index), 5, '0') AS id_end, p.*
+      FROM definition d, jsonb_to_recordset(d.plan) p(step_name TEXT, step_index INTEGER, tool TEXT, assign TEXT,
+           successors INTEGER[], variable_steps INTEGER[], context_keys TEXT[], max_retries INTEGER, timeout_ms INTEGER,
+           idempotent BOOLEAN, needs INTEGER)
   ), executions AS (
     INSERT INTO workflow_executions AS e (id, workflow_id, status, input, context, title, triggered_by, github_run_id,
                                           idempotency_key, request_hash, labels, definition_hash, continue_on_error,
@@ -475,12 +471,13 @@ BEGIN
       FROM definition d, jsonb_to_recordset(p_requests) q(id UUID, input JSONB, context JSONB, title TEXT,
            triggered_by TEXT, github_run_id TEXT, idempotency_key TEXT, request_hash TEXT, labels JSONB)
     ON CONFLICT DO NOTHING
-    RETURNING e.id
+    RETURNING e.id, (SELECT d.milliseconds FROM definition d) || '7' || left(md5(e.id::text), 3)
+                    || '8' || right(md5(e.id::text), 10) AS id_start
   ), steps AS (
     INSERT INTO workflow_steps AS s (id, execution_id, step_name, step_index, status, tool, assign, successors,
                                      variable_steps, context_keys, max_retries, timeout_ms, idempotent, needs_left,
                                      next_run_at, dispatch_after)
-    SELECT step_uuid(p.milliseconds, e.id, p.step_index), e.id, p.step_name, p.step_index, 'pending', p.tool, p.assign, p.successors,
+    SELECT (e.id_start || p.id_end)::uuid, e.id, p.step_name, p.step_index, 'pending', p.tool, p.assign, p.successors,
            p.variable_steps, p.context_keys, p.max_retries, p.timeout_ms, p.idempotent, p.needs,
            CASE WHEN p.needs = 0 THEN now() END, CASE WHEN p.needs = 0 THEN now() + interval '10 seconds' END
       FROM executions e, planned p
@@ -735,15 +732,17 @@ BEGIN
     FROM unnest(ended, taken) d(ended, taken), LATERAL (
          SELECT w AS step FROM workflow_steps w WHERE w.id = d.taken OFFSET 0) n, LATERAL claim_of(n.step) c;
 
-  FOR step IN SELECT s.* FROM unnest(ended, taken) d(ended, taken), LATERAL (
-                     SELECT w.* FROM workflow_steps w WHERE w.id = d.ended OFFSET 0) s
-               WHERE d.taken IS NULL ORDER BY s.execution_id LOOP
-    SELECT a.execution_status, a.ready_steps, a.ready_attempts INTO execution_status, ready_steps, ready_attempts
-      FROM advance_execution(step.execution_id, step.successors) a;
-    step_id := step.id;
-    execution_id := step.execution_id;
-    RETURN NEXT;
-  END LOOP;
+  IF array_position(taken, NULL) IS NOT NULL THEN
+    FOR step IN SELECT s.* FROM unnest(ended, taken) d(ended, taken), LATERAL (
+                       SELECT w.* FROM workflow_steps w WHERE w.id = d.ended OFFSET 0) s
+                 WHERE d.taken IS NULL ORDER BY s.execution_id LOOP
+      SELECT a.execution_status, a.ready_steps, a.ready_attempts INTO execution_status, ready_steps, ready_attempts
+        FROM advance_execution(step.execution_id, step.successors) a;
+      step_id := step.id;
+      execution_id := step.execution_id;
+      RETURN NEXT;
+    END LOOP;
+  END IF;
 
   IF paid IS NOT NULL THEN
     PERFORM note_costs(paid, costs);
