@@ -18,7 +18,7 @@ GLYPHS = {
     "failed": "✕",
     "skipped": "–",
     "cancelled": "⊘",
-    "paused": "⏸",
+    "paused": "‖",
 }
 REUSED = "≡"  # a result that was taken over from another execution
 WIDTH = 40

@@ -141,7 +141,7 @@ def test_a_hidden_or_paused_page_sends_nothing_and_catches_up(site: Site, pool: 
         expect(page.locator("#live")).to_have_text("● live")
         if away == back:
             page.keyboard.press("p")
-            expect(page.locator("#live")).to_have_text("⏸ paused")
+            expect(page.locator("#live")).to_have_text("‖ paused")
         page.evaluate(away)
         sent.clear()
         for title in (f"First, {away}", f"Second, {away}"):
@@ -152,7 +152,7 @@ def test_a_hidden_or_paused_page_sends_nothing_and_catches_up(site: Site, pool: 
         page.evaluate(back)
         if away == back:
             page.reload()
-            expect(page.locator("#live")).to_have_text("⏸ paused")  # remembered
+            expect(page.locator("#live")).to_have_text("‖ paused")  # remembered
             page.locator("#live").click()
         expect(page.get_by_role("link", name=title)).to_be_visible(timeout=10_000)
 

@@ -78,7 +78,7 @@ def test_nothing_is_to_be_decided_while_its_execution_runs(api: httpx.Client, po
     assert drive_some(pool, execution_id, unsure(), 1) == "running"
     assert EMPTY in words(api.get("/ui/inbox"))
     controlled(pool, execution_id, "pause")
-    assert "step_0 test.echo ⏸ paused" in words(api.get("/ui/inbox"))
+    assert "step_0 test.echo ‖ paused" in words(api.get("/ui/inbox"))
 
 
 def test_what_is_paused_or_held_is_told_with_who_and_why(api: httpx.Client, pool: Pool) -> None:
@@ -92,7 +92,7 @@ def test_what_is_paused_or_held_is_told_with_who_and_why(api: httpx.Client, pool
     assert f"Stop {SCRIPT} sequence ada " in words(answer)
     assert f"wait {SCRIPT} Resume… Cancel…" in words(answer)
     assert f'href="/ui/executions/{execution_id}/act/resume"' in answer.text
-    assert "tool test.echo ⏸ held by bob since" in words(answer)
+    assert "tool test.echo ‖ held by bob since" in words(answer)
     assert f"broken {SCRIPT}" in words(answer)
     assert SCRIPT not in answer.text
     controlled(pool, execution_id, "resume")

@@ -171,7 +171,7 @@ def test_tools_that_are_gone_changed_or_held_are_warned_of(api: httpx.Client, po
     told = words(api.get(PAGE))
     assert "test.echo : its schema became another" in told
     assert "test.tell : its server does not offer it" in told
-    assert "server test ⏸ held by ada since" in told
+    assert "server test ‖ held by ada since" in told
     assert f"broken {SCRIPT}" in told
 
 

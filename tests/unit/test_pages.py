@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import control_center.dashboard
+from control_center import timeline
 from control_center.dashboard.assets import bundle
 from control_center.dashboard.pages import _templates
 
@@ -58,3 +59,13 @@ def test_the_stylesheet_and_the_script_are_small() -> None:
     css, js = (len(bundle(kind)[2]) for kind in ("css", "js"))
     assert css <= 12 * 1024
     assert css + js <= 60 * 1024
+
+
+SIGNS = set("…·–—‹›✕✓⚠≡−→◐◌↻Δ☑☐●○▲█⊘×”“‖").union(chr(code) for code in range(0x80))
+
+
+def test_pages_write_only_signs_that_usual_fonts_have() -> None:
+    """Others show as a box where no emoji or mathematical font is installed: look at a new one there before it is added."""
+    files = [*(FOLDER / "templates").glob("*.html"), *(FOLDER / "scripts").glob("*.js"), *FOLDER.rglob("*.py")]
+    used = {sign for path in [*files, Path(timeline.__file__)] for sign in path.read_text()}
+    assert used - SIGNS == set("＋－＝＠")  # which exports look for, and no page shows

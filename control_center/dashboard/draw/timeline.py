@@ -17,7 +17,7 @@ from control_center.dashboard.words import span
 MARK = 3.0  # per cent of the width that a folded time takes
 LONG = 0.15  # of all the time that something ran: an idle time beyond is folded
 LEAST = 0.4  # per cent: a bar that is narrower could not be seen
-FOLD = Markup('<text class="fold" x="{:.2f}%" y="26" text-anchor="middle">⫽ {} ⫽</text>')
+FOLD = Markup('<text class="fold" x="{:.2f}%" y="26" text-anchor="middle">// {} //</text>')
 THIN = Markup('<line class="{0}" x1="{1:.3f}%" x2="{5:.3f}%" y1="9" y2="9"{3}><title>{4}</title></line>')
 THICK = Markup('<rect class="{0}" x="{1:.3f}%" width="{2:.3f}%" y="2" height="14"{3}><title>{4}</title></rect>')
 SIGN = Markup('<text class="sign" x="{:.3f}%" y="13" text-anchor="end">{}</text>')

@@ -27,7 +27,7 @@
     const word = paused ? "paused" : mode;
     button.hidden = false;
     button.dataset.mode = word;
-    button.textContent = ({ live: "● live", polling: "◌ polling", paused: "⏸ paused", connecting: "◌ connecting" })[word];
+    button.textContent = ({ live: "● live", polling: "◌ polling", paused: "‖ paused", connecting: "◌ connecting" })[word];
     button.setAttribute("aria-pressed", String(paused));
     button.title = paused ? "Follow again (p)" : "Stop following (p)";
   }
