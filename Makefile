@@ -7,7 +7,7 @@ RUN := .venv/.run
 DEV := .venv/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check audit test browser-test chaos bench bench-parts conformance clean
+.PHONY: help install demo check audit test browser-test chaos bench bench-parts screenshots conformance clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ bench-parts: $(DEV) ## Measure a hop, a worker's memory, the MCP client beside t
 	$(BIN)/python benchmarks/hop.py
 	$(BIN)/python benchmarks/mcp_client.py
 	$(BIN)/python benchmarks/live.py
+
+screenshots: $(DEV) ## Take the pictures of docs/dashboard.md anew (needs Debian's package chromium)
+	$(BIN)/python docs/take_screenshots.py
 
 conformance: $(DEV) ## Run the official MCP conformance suite against our client (needs npm)
 	tests/conformance/run.sh

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from control_center.cli import COMMANDS
+from control_center.dashboard.pages import NAVIGATION
 from orchestrator.builtin_tools import TOOLS, Fail
 from orchestrator.definition import Config, RetriedKind, Retry, Step, Workflow
 from orchestrator.judge_control import ACTIONS, DECISIONS
@@ -100,3 +102,14 @@ def test_architecture_fits_one_sitting() -> None:
 
     for name in re.findall(r"`((?:control_center|workers|orchestrator|persistence|tests)/[\w/.]+)`", text):
         assert (ROOT / name).exists(), name
+
+
+def test_the_tour_shows_every_page_and_every_picture() -> None:
+    """docs/dashboard.md; `make screenshots` takes the pictures."""
+    text = (ROOT / "docs" / "dashboard.md").read_text()
+    pictures = {path.name: path.stat().st_size for path in (ROOT / "docs" / "screenshots").glob("*.png")}
+    assert set(re.findall(r"screenshots/([a-z-]+\.png)", text)) == set(pictures)
+    assert sum(pictures.values()) < 1_500_000
+    assert max(pictures.values()) < 200_000
+    headings = " ".join(line for line in text.splitlines() if line.startswith("## "))
+    assert [name for name, _ in NAVIGATION if name.removesuffix("s") not in headings] == []
