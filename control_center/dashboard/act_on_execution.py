@@ -1,6 +1,9 @@
 """What an operator does with an execution: a form that says first what it would do, and then does it.
 
 The same controls, checks and audit rows as over HTTP. What was typed stays when it is refused.
+
+Invariant: nothing is done that was not shown. The form carries a fingerprint of the preview; where the deed would be another,
+because something else was chosen or the execution moved on, it is shown again instead.
 """
 
 from __future__ import annotations
@@ -88,26 +91,27 @@ def _answer(
     chosen = typed["step"].strip() or None if "step" in typed else _usual_step(action, steps)
     present = _present(pool, execution_id, action, chosen, steps)
     fields = {name: text if _untouched(name, typed) else typed[name] for name, text in present.items()}
-    other = confirmed and typed.get("seen", chosen or "") != (chosen or "")  # a step whose preview nobody has read
-    confirmed = confirmed and not other
     preview: Preview | None = None
-    fault, status = None, 200
+    shown, other = typed.get("shown", ""), False
+    fault, status, refused = None, 200, False
     try:
         said = _said(action, typed, chosen, fields, present)
-        if confirmed:
+        preview = controller.preview(execution_id, read_control(pool, execution_id, action, said, reader.name))
+        shown = _fingerprint(preview, said)
+        other = confirmed and typed.get("shown") != shown
+        if confirmed and not other:
             done = carry_out(request, reader, execution_id, action, said)
             return go(request, f"/ui/executions/{done.execution_id}")
-        preview = controller.preview(execution_id, read_control(pool, execution_id, action, said, reader.name))
     except (Refused, InvalidInput, InvalidDefinition, NotFound, Disabled) as error:
-        fault = problem_of(error)
+        fault, preview = problem_of(error), None
         status = PROBLEMS[fault.slug][0]
-        if isinstance(error, Refused):  # somebody else was quicker: as it stands now
+        if isinstance(error, Refused):  # perhaps somebody else was quicker: as it stands now
             execution, steps = read_execution(pool, execution_id)
-    refused = fault is not None and fault.slug == "action-refused"
+            refused = action not in error.allowed
     return page(
         request,
         "act.html",
-        status if confirmed or refused else 200,
+        409 if other else status if confirmed or refused else 200,
         reader=reader,
         execution=execution,
         action=action,
@@ -122,6 +126,7 @@ def _answer(
         typed=typed,
         fields=fields,
         marks={name: _mark(text) for name, text in present.items()},
+        shown=shown,
         other=other,
         hidden=[name for name, text in present.items() if BLOT in text],
         preview=preview,
@@ -194,6 +199,15 @@ def _said(
         _refuse_hidden(name, value)
         said[name] = value
     return said
+
+
+def _fingerprint(preview: Preview, said: Mapping[str, Any]) -> str:
+    """Of what the deed does. While an execution runs its steps end, and less is called than was shown: no other deed."""
+    told: list[Any] = [said.get(name) for name in ("step", "decision", "workflow")]
+    told += [preview.status, preview.replaced]
+    if preview.status != "running":
+        told += [preview.reused, preview.calls]
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
 def _mark(text: str) -> str:

@@ -11,11 +11,13 @@ from playwright.sync_api import Browser, Page, expect
 
 from control_center.keys import Trust, create_key
 from orchestrator.outcome import Failed
+from orchestrator.submit import Request, Submitter
 from persistence.executions import get_execution_steps, require_execution
 from persistence.pool import Pool, run
 from persistence.settings import Settings
-from tests.browser.conftest import Site, accessibility_faults, serve
+from tests.browser.conftest import Site, accessibility_faults, failing, serve
 from tests.drive import drive, drive_some, submit
+from tests.integration.test_tools_page import listed
 from tests.workflows import FunctionTools, echo, sequence
 
 
@@ -87,6 +89,84 @@ def test_who_comes_too_late_reads_how_it_stands_and_what_is_possible(site: Site,
     page.get_by_role("button", name="Retry now").click()
     expect(page.get_by_role("alert")).to_contain_text("an execution that is completed cannot be retried")
     expect(page.get_by_role("alert").get_by_role("link", name="Fork with edits…")).to_be_visible()
+    site.faults.clear()  # the 409
+
+
+def test_what_would_be_done_now_is_shown_where_it_is_another_thing_than_before(
+    site: Site, pool: Pool, failed: UUID
+) -> None:
+    """Somebody else retried meanwhile, and another step failed: the same form would call less than it said."""
+    page = site.open(f"/ui/executions/{failed}/act/retry")
+    expect(page.locator("#preview")).to_contain_text("call 2 tools")
+    run(pool, "rerun_steps", _retry_by_another(failed))
+    last = FunctionTools(echo=lambda **given: Failed("tool_error", "no") if given["value"] == 2 else given)
+    assert drive(pool, failed, last) == "failed"
+    page.get_by_label("Reason").fill("the service is back")
+    page.get_by_role("button", name="Retry now").click()
+    expect(page.get_by_role("alert")).to_contain_text("the execution has moved on")
+    expect(page.locator("#preview")).to_contain_text("call 1 tool")
+    expect(page.get_by_label("Reason")).to_have_value("the service is back")
+    assert require_execution(pool, failed)["status"] == "failed"
+    page.get_by_role("button", name="Retry now").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("running")
+    site.faults.clear()  # the 409
+
+
+def test_a_step_is_skipped_although_others_end_meanwhile(site: Site, pool: Pool) -> None:
+    """Less is called than was shown: nobody needs to be asked again for that."""
+    execution_id = submit(pool, sequence(4))
+    page = site.open(f"/ui/executions/{execution_id}/act/skip?step=step_3")
+    drive_some(pool, execution_id, FunctionTools(echo=echo), 2)
+    page.get_by_role("button", name="Skip a step now").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("running")
+    assert drive(pool, execution_id, FunctionTools(echo=echo)) == "completed"
+    assert get_execution_steps(pool, execution_id)[3]["status"] == "skipped"
+
+
+def test_an_output_is_set_that_fits_the_tools_schema(site: Site, pool: Pool, failed: UUID) -> None:
+    schema = {"type": "object", "required": ["value"], "properties": {"value": {"type": "integer"}}}
+    listed(pool, "test", "echo", output_schema=schema)
+    page = site.open(f"/ui/executions/{failed}")
+    page.get_by_role("link", name="Set the output of step_1…").click()
+    page.get_by_label("Output (JSON").fill('{"value": "one"}')
+    page.get_by_role("button", name="Set an output now").click()
+    expect(page.get_by_role("alert")).to_contain_text("does not fit the outputSchema of test.echo: $.value")
+    expect(page.get_by_label("Output (JSON")).to_have_value('{"value": "one"}')
+    page.get_by_label("Output (JSON").fill('{"value": 9007199254740993}')
+    page.get_by_role("button", name="Preview again").click()
+    expect(page.locator("#preview")).to_contain_text("replace 1: step_1")
+    expect(page.locator("#preview")).to_contain_text("call 1 tool")
+    page.get_by_role("button", name="Set an output now").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("running")
+    tools = FunctionTools(echo=echo)
+    assert drive(pool, failed, tools) == "completed"
+    steps = get_execution_steps(pool, failed)
+    assert steps[1]["output"] == {"value": 2**53 + 1}
+    assert steps[2]["input"]["before"] == {"value": 2**53 + 1}
+    assert tools.calls["echo"] == 1  # of the step after it
+    site.faults.clear()  # the 409
+
+
+def test_a_fork_takes_the_newest_version_and_what_it_would_do_is_shown_first(site: Site, pool: Pool) -> None:
+    submitter = Submitter(pool, None)
+    first = submitter.register(sequence(2))
+    tools = FunctionTools(echo=failing)
+    execution_id = submitter.submit(sequence(2), [Request(input={"n": 0})], first["id"])[0].execution_id
+    assert drive(pool, execution_id, tools) == "failed"
+    newest = submitter.register(sequence(4))
+    page = site.open(f"/ui/executions/{execution_id}/act/fork")
+    expect(page.locator("#preview")).to_contain_text("call 1 tool")
+    page.get_by_label("with the newest version of sequence").check()
+    page.get_by_role("button", name="Fork with edits now").click()
+    expect(page.get_by_role("alert")).to_contain_text("something else was chosen")
+    expect(page.locator("#preview")).to_contain_text("reuse 1: step_0")
+    expect(page.locator("#preview")).to_contain_text("call 3 tools")
+    page.get_by_role("button", name="Fork with edits now").click()
+    expect(page.get_by_text("made of")).to_be_visible()
+    made = UUID(page.locator("#execution-id").inner_text())
+    assert require_execution(pool, made)["workflow_id"] == newest["id"] != first["id"]
+    assert drive(pool, made, FunctionTools(echo=echo)) == "completed"
+    assert [step["reused_from"] is not None for step in get_execution_steps(pool, made)] == [True, False, False, False]
     site.faults.clear()  # the 409
 
 
@@ -169,9 +249,13 @@ def test_an_undecided_step_is_decided(site: Site, pool: Pool) -> None:
     page.get_by_label("done: it took place").check()
     page.get_by_label("Output (JSON").fill('{"ok": 9007199254740993}')
     page.get_by_role("button", name="Decide now").click()
+    expect(page.get_by_role("alert")).to_contain_text("Nothing was done yet")  # what was shown is to call it again
+    assert require_execution(pool, execution_id)["status"] == "failed"
+    page.get_by_role("button", name="Decide now").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("running")
     assert drive(pool, execution_id, FunctionTools(echo=echo)) == "completed"
     assert get_execution_steps(pool, execution_id)[0]["output"] == {"ok": 2**53 + 1}
+    site.faults.clear()  # the 409
 
 
 @pytest.mark.parametrize(
@@ -207,6 +291,7 @@ def test_a_step_that_was_not_previewed_is_not_run_and_takes_no_other_steps_input
     expect(page.get_by_role("heading", level=1)).to_contain_text("running")
     assert drive(pool, failed, FunctionTools(echo=echo)) == "completed"
     assert get_execution_steps(pool, failed)[1]["input"]["value"] == 1
+    site.faults.clear()  # the 409
 
 
 def test_a_fork_from_the_start_reuses_nothing(site: Site, pool: Pool, failed: UUID) -> None:

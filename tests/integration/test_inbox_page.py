@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from uuid import UUID
 
@@ -55,8 +56,10 @@ def test_a_step_waits_until_somebody_has_decided(api: httpx.Client, pool: Pool, 
     assert SCRIPT not in answer.text
     form = f"/ui/executions/{execution_id}/act/decide"
     assert f'href="{form}?step=step_0"' in answer.text
-    given = {"step": "step_0", "seen": "step_0", "decision": decision, "output": "{}", "do": "confirm"}
-    assert api.post(form, data=given).status_code == 303
+    given = {"step": "step_0", "decision": decision, "output": "{}"}
+    shown = re.search(r'name="shown" value="(\w+)"', api.post(form, data=given).text)
+    assert shown is not None
+    assert api.post(form, data=given | {"shown": shown[1], "do": "confirm"}).status_code == 303
     assert EMPTY in words(api.get("/ui/inbox"))
     with pool.connection() as connection:
         (row,) = connection.execute("SELECT action, target FROM audit_log").fetchall()
