@@ -25,11 +25,13 @@ from control_center.dashboard.pages import Pairs, Reader, go, must, page
 from control_center.make_job import BULK_ACTIONS, COUNTED, IDS, Many, by_filter, by_ids, count, make_job, said
 from orchestrator.judge_control import ACTIONS
 from persistence.errors import InvalidInput
-from persistence.pool import Pool
+from persistence.pool import Pool, run
 
 router = APIRouter(prefix="/ui", include_in_schema=False)
 TYPED = 100
 SAMPLE = 5
+CALLING = ("retry", "resume")  # steps are called then
+DESTRUCTIVE = 10_000  # steps counted at most
 TELLS = {
     "pause": "Nothing more of them begins until they are resumed; what runs may end.",
     "resume": "They go on where they were paused.",
@@ -92,6 +94,10 @@ def _ask(
     else:
         sample = find_ids(pool, many.ids, SAMPLE)
     takes = counted["takes"]
+    destructive = None
+    if many.ids is not None and many.action in CALLING:  # a filter that finds more is not looked through
+        parameters = {"ids": list(many.ids), "takes": sorted(ACTIONS[many.action]), "limit": DESTRUCTIVE}
+        destructive = run(pool, "count_destructive", parameters)[0]
     matched = "all" in fields or "matched" in fields
     return page(
         request,
@@ -107,6 +113,7 @@ def _ask(
         takes_words=_words(takes, takes >= COUNTED and counted["more"]),
         refused=counted["total"] - takes,
         typed=takes > TYPED,
+        destructive=destructive,
         ids=many.ids,
         query=query_of(wanted),
         matched=matched,

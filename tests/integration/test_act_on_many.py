@@ -12,13 +12,15 @@ import pytest
 
 from control_center.dashboard import act_on_many, filter_executions
 from control_center.keys import Trust, create_key
+from orchestrator.outcome import Failed
 from persistence.executions import require_execution
 from persistence.pool import Pool, run
 from persistence.settings import Settings
 from tests.api_server import running_api
-from tests.drive import submit
+from tests.drive import drive, submit
 from tests.fill import audited, make_failed, make_many_failed, make_rows, work_off_all
-from tests.workflows import sequence
+from tests.integration.test_tools_page import listed
+from tests.workflows import FunctionTools, sequence
 
 
 @pytest.fixture
@@ -171,6 +173,24 @@ def test_when_not_all_that_need_a_decision_were_looked_at_none_is_acted_on(
     )
     refused = ask(site, "needs=decision")
     assert (refused.status_code, "narrow it" in refused.text) == (422, True)
+
+
+def test_it_is_told_how_many_steps_may_destroy(site: httpx.Client, pool: Pool) -> None:
+    """Of those that take the action, and of steps that would be called: not of what is done or only reads."""
+    listed(pool, "test", "echo", annotations={"destructiveHint": True})
+    failed = make_failed(pool, 2)
+    longer = submit(pool, sequence(3))
+    assert (
+        drive(pool, longer, FunctionTools(echo=lambda **given: Failed("no", "no") if given["value"] else 1)) == "failed"
+    )
+    waits = submit(pool, sequence(5))
+    question = ask(site, "", *failed, longer, waits)
+    assert "4 steps of 3 of them may destroy" in question.text
+    assert "may destroy" not in ask(site, "", waits, action="pause").text
+    run(pool, "pause_execution", {"execution_id": waits, "actor": "ada", "reason": None})
+    assert "5 steps of 1 of them may destroy" in ask(site, "", waits, action="resume").text
+    listed(pool, "test", "echo", digest="two", annotations={"destructiveHint": True, "readOnlyHint": True})
+    assert "may destroy" not in ask(site, "", *failed, longer).text
 
 
 def test_what_means_nothing_or_everything_is_refused_in_words(site: httpx.Client, pool: Pool) -> None:
