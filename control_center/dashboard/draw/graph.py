@@ -1,7 +1,7 @@
 """Steps and what follows them, from top to bottom. Pure: nodes in, SVG out.
 
 A step's layer is the longest way to it; within a layer steps stand by the median of what they are joined with, which keeps
-lines from crossing. Lines are drawn first, so that none hides a step.
+lines from crossing. A line that passes a layer has a lane of its own there, so that none runs behind a step.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from control_center.timeline import glyph
 
 WIDTH, HEIGHT = 176, 40  # of a step, in pixels
 GAP, FALL = 16, 28  # between steps of a layer, between layers
+LANE = 8  # of a line that passes a layer
 SWEEPS = 4
 LETTERS = 21  # of a name; all of it is in the title
-LINE = Markup('<path class="edge" d="M{0} {1} C{0} {2} {3} {2} {3} {4}"/>')
+LINE = Markup('<path class="edge" d="M{0} {1}V{2}C{0} {3} {4} {3} {4} {5}"/>')
 BOX = Markup(
     '<a href="{href}" aria-label="{whole}, {word}"><title>{whole}, {word}</title>'
     '<rect class="node {status}" x="{x}" y="{y}" width="{width}" height="{height}" rx="6"/>'
@@ -87,25 +88,61 @@ def _middle(index: int, layer: Sequence[int]) -> float:
     return index - (len(layer) - 1) / 2
 
 
+def add_lanes(
+    layers: Sequence[Sequence[int]], after: Mapping[int, Sequence[int]]
+) -> tuple[list[list[int]], dict[int, list[int]]]:
+    """The same with a lane, whose key is below zero, in each layer that a line passes. Lines of one step share theirs."""
+    row = {key: place for place, layer in enumerate(layers) for key in layer}
+    lanes: dict[tuple[int, int], int] = {}
+    wider = [list(layer) for layer in layers]
+    joined: dict[int, list[int]] = {key: [] for key in after}
+    for key, following in after.items():
+        for one in following:
+            last = key
+            for place in range(row[key] + 1, row[one]):
+                lane = lanes.get((key, place))
+                if lane is None:
+                    lane = lanes[key, place] = -1 - len(lanes)
+                    wider[place].append(lane)
+                    joined[last].append(lane)
+                    joined[lane] = []
+                last = lane
+            joined[last].append(one)
+    return wider, joined
+
+
 def draw_graph(nodes: Sequence[Node]) -> Markup:
     known = {one.key: one for one in nodes}
     after = {one.key: [key for key in dict.fromkeys(one.after) if key in known] for one in nodes}
-    layers = order_layers(layer_steps(after), after)
-    width = max((len(one) for one in layers), default=1) * (WIDTH + GAP) + GAP
+    layers, joined = add_lanes(layer_steps(after), after)
+    layers = order_layers(layers, joined)
+    whole = max((_room(one) for one in layers), default=WIDTH) + 2 * GAP
     height = len(layers) * (HEIGHT + FALL) + GAP
-    corner = {
-        key: (round(width / 2 + _middle(index, one) * (WIDTH + GAP) - WIDTH / 2), GAP + row * (HEIGHT + FALL))
-        for row, one in enumerate(layers)
-        for index, key in enumerate(one)
-    }
-    lines = [_line(corner[key], corner[one]) for key, following in after.items() for one in following]
-    boxes = [_box(known[key], *corner[key]) for one in layers for key in one]
-    return WHOLE.format(width, height, len(nodes), Markup("").join(lines + boxes))
+    middle: dict[int, tuple[int, int]] = {}
+    for row, layer in enumerate(layers):
+        left = (whole - _room(layer)) // 2
+        for key in layer:
+            middle[key] = (left + _width(key) // 2, GAP + row * (HEIGHT + FALL))
+            left += _width(key) + GAP
+    lines = [_line(middle[key], middle[one]) for key, following in joined.items() for one in following]
+    boxes = [
+        _box(known[key], middle[key][0] - WIDTH // 2, middle[key][1]) for layer in layers for key in layer if key >= 0
+    ]
+    return WHOLE.format(whole, height, len(nodes), Markup("").join(lines + boxes))
+
+
+def _width(key: int) -> int:
+    return WIDTH if key >= 0 else LANE
+
+
+def _room(layer: Sequence[int]) -> int:
+    return sum(_width(key) for key in layer) + GAP * (len(layer) - 1)
 
 
 def _line(start: tuple[int, int], end: tuple[int, int]) -> Markup:
-    top = start[1] + HEIGHT
-    return LINE.format(start[0] + WIDTH // 2, top, (top + end[1]) // 2, end[0] + WIDTH // 2, end[1])
+    """From the top of a layer to that of another: a step hides what of it is in its box."""
+    bottom = start[1] + HEIGHT
+    return LINE.format(start[0], start[1], bottom, (bottom + end[1]) // 2, end[0], end[1])
 
 
 def _box(node: Node, x: int, y: int) -> Markup:
