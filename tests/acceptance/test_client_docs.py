@@ -36,7 +36,7 @@ def url(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_guide_does_what_it_says(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Its blocks, one after the other."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "client.md").read_text(), re.DOTALL)
-    assert len(blocks) == 8
+    assert len(blocks) == 9
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "docs/client.md", "exec"), names)  # noqa: S102  # our own documentation
@@ -47,6 +47,7 @@ def test_the_guide_does_what_it_says(url: str, capsys: pytest.CaptureFixture[str
     assert "{'said': {'to': 'Grace'}}" in said
     assert "invalid-definition ['/steps/0/name', '/steps/0/tool']" in said
     assert "404 not-found" in said
+    assert any(re.fullmatch(r"steps 0 0 \d+ .*", line) for line in said), said
     assert any(line.startswith("failed call ") for line in said)
     assert said[-1] == "[{'said': {'to': 'Flo'}}, {'said': {'to': 'Gus'}}]"
 
