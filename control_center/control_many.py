@@ -14,7 +14,7 @@ import click
 
 from control_center.make_job import BULK_ACTIONS, JOB_STATUSES
 from control_center.name_user import user_name
-from control_center.progress import iso
+from control_center.progress import EXIT_CODES, iso
 from control_center.source import Chosen, Place, Row, Source, place_options
 from persistence.errors import InvalidInput
 
@@ -51,7 +51,8 @@ def bulk_command(
     **said: Any,
 ) -> int:
     """Pause, resume, cancel or retry the executions of these ids, or all that have something in common. Says how many, and
-    asks; orchestrators do it as a job, whose id is printed."""
+    asks; orchestrators do it as a job, whose id is printed. With --wait it ends with 7 if a control failed, with 8 if the job
+    was cancelled."""
     with Place(url, api_key_file).open() as source:
         chosen = _chosen(source, action, executions, said)
         counted = source.count(chosen)
@@ -65,7 +66,7 @@ def bulk_command(
             with source.working():
                 job = _follow(source, UUID(str(job["id"])))
     _tell([job], as_json)
-    return 0
+    return _fate(job) if waiting else 0
 
 
 @click.command("jobs")
@@ -106,7 +107,12 @@ def jobs_command(
     _tell([found], as_json)
     for fault in found["errors"]:
         click.echo(f"{fault['execution_id']}: {fault['error']}", err=True)
-    return 0
+    return _fate(found) if waiting else 0
+
+
+def _fate(job: Row) -> int:
+    """The exit code of a job that was waited for. Executions that did not take the action are no failure."""
+    return EXIT_CODES["failed" if job["status"] == "completed" and job["failed"] else str(job["status"])]
 
 
 def _chosen(source: Source, action: str, executions: tuple[str, ...], said: dict[str, Any]) -> Chosen:

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from control_center import control_many
 from control_center.cli import invoke
 from control_center.keys import Trust
 from orchestrator.broker import StepBroker
@@ -214,6 +215,7 @@ def test_many_are_controlled_as_a_job(say: Say, pool: Pool, settings: Settings) 
     assert [status_of(pool, one) for one in ids] == ["paused", "paused", "running"]
     code, out, _ = say("jobs", made["id"])
     assert (code, out.split("\t")[:6]) == (0, [made["id"], "completed", "pause", "2", "2", "0"])
+    assert say("jobs", made["id"], "--wait")[0] == 0
     code, _, talk = say("jobs", made["id"], "--cancel")
     assert code == 4
     assert "nothing is left to cancel" in talk
@@ -224,8 +226,23 @@ def test_many_are_controlled_as_a_job(say: Say, pool: Pool, settings: Settings) 
     with closing(StepBroker(settings.redis_url, namespace=settings.namespace)) as broker:
         work_off(pool, broker, 30)
     assert [status_of(pool, one) for one in ids] == ["paused", "paused", "running"]
+    assert (say("jobs", other)[0], say("jobs", other, "--wait")[0]) == (0, 8)
+    with pool.connection() as connection:
+        connection.execute("UPDATE control_jobs SET refused = 1, failed = 1, done = 1 WHERE id = %s", (made["id"],))
+    assert (say("jobs", made["id"])[0], say("jobs", made["id"], "--wait")[0]) == (0, 7)
     listed = json.loads(say("jobs", "--json")[1])
     assert [one["status"] for one in listed["jobs"]] == ["cancelled", "completed"]
+
+
+def test_a_bulk_that_somebody_cancelled_meanwhile_ends_so(
+    say: Say, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """8, as a cancelled execution; nothing of it was done."""
+    execution_id = submit(pool, sequence(1))
+    monkeypatch.setattr(control_many, "_follow", lambda source, job_id: source.cancel_job(job_id, "ada", None))
+    code, out, _ = say("bulk", "pause", str(execution_id), "-y", "--wait")
+    assert (code, out.split("\t")[1]) == (8, "cancelled")
+    assert status_of(pool, execution_id) == "running"
 
 
 @pytest.mark.parametrize(
@@ -262,6 +279,10 @@ def test_waiting_ends_as_run_does(say: Say, settings: Settings, pool: Pool, tmp_
             assert (code, json.loads(out)["output"]) == (0, {"one": {"n": 1}})
             code, out, _ = say("retry", str(bad), "--wait")
             assert code == 7
+            code, out, talk = say(
+                "bulk", "retry", str(bad), str(good), "-y", "--wait"
+            )  # what becomes of them is no matter
+            assert (code, out.split("\t")[3:6], "1 done, 1 refused" in talk) == (0, ["2", "1", "1"], True)
             code, out, _ = say("fork", str(good), "--wait", "--json")
             assert (code, json.loads(out)["forkedFrom"]) == (0, str(good))
 

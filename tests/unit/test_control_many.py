@@ -8,7 +8,7 @@ from typing import Any
 import click
 import pytest
 
-from control_center.control_many import _ask
+from control_center.control_many import _ask, _fate
 from persistence.errors import InvalidInput
 
 
@@ -61,3 +61,18 @@ def test_where_nobody_can_answer_nobody_is_asked(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
     with pytest.raises(InvalidInput, match="-y"):
         _ask(counted(1))
+
+
+@pytest.mark.parametrize(
+    ("status", "refused", "failed", "code"),
+    [
+        ("completed", 0, 0, 0),
+        ("completed", 3, 0, 0),
+        ("completed", 3, 1, 7),
+        ("cancelled", 0, 0, 8),
+        ("cancelled", 1, 1, 8),
+    ],
+)
+def test_a_job_that_was_waited_for_ends_as_it_fared(status: str, refused: int, failed: int, code: int) -> None:
+    """A refusal is no failure: the execution did not take the action any more."""
+    assert _fate({"status": status, "refused": refused, "failed": failed}) == code
