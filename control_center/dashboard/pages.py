@@ -47,6 +47,7 @@ _templates = Environment(
     loader=PackageLoader("control_center.dashboard"),
     autoescape=True,
     undefined=StrictUndefined,
+    auto_reload=False,
     trim_blocks=True,
     lstrip_blocks=True,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -68,6 +69,7 @@ def percent(share: float | None, absent: str = "–") -> str:
     return f"{min(share * 100, 99.9) if share < 1 else 100:.1f} %".replace("100.0", "100")
 
 
+@lru_cache(1000)  # a page of steps says the same few a thousand times
 def status(name: str, word: str | None = None) -> Markup:
     """Glyph, word and colour: none of them alone."""
     shown = word or name

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from control_center.dashboard.words import span
 
@@ -18,9 +18,6 @@ MARK = 3.0  # per cent of the width that a folded time takes
 LONG = 0.15  # of all the time that something ran: an idle time beyond is folded
 LEAST = 0.4  # per cent: a bar that is narrower could not be seen
 FOLD = Markup('<text class="fold" x="{:.2f}%" y="26" text-anchor="middle">// {} //</text>')
-THIN = Markup('<line class="{0}" x1="{1:.3f}%" x2="{5:.3f}%" y1="9" y2="9"{3}><title>{4}</title></line>')
-THICK = Markup('<rect class="{0}" x="{1:.3f}%" width="{2:.3f}%" y="2" height="14"{3}><title>{4}</title></rect>')
-SIGN = Markup('<text class="sign" x="{:.3f}%" y="13" text-anchor="end">{}</text>')
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +33,17 @@ class Span:
 @dataclass(frozen=True, slots=True)
 class Scale:
     """Where moments are: pieces (from, to, left, right), seconds since the epoch and per cent; `folds`, those in which
-    nothing ran."""
+    nothing ran; `line`, both in their order; `marks`, the folds as each bar shows them."""
 
     pieces: tuple[tuple[float, float, float, float], ...]
     folds: tuple[tuple[float, float, float, float], ...]
+    line: tuple[tuple[float, float, float, float], ...]
+    marks: str
     now: float
 
     def place(self, moment: datetime) -> float:
         at = moment.timestamp()
-        for start, end, left, right in sorted((*self.pieces, *self.folds)):
+        for start, end, left, right in self.line:
             if at <= end:
                 share = (max(at, start) - start) / (end - start) if end > start else 0.0
                 return left + share * (right - left)
@@ -89,7 +88,8 @@ def make_scale(spans: Sequence[Span], now: datetime, *, live: bool) -> Scale:
         right = left + (end - start) * share
         pieces.append((start, end, left, right))
         left = right
-    return Scale(tuple(pieces), tuple(folds), now.timestamp())
+    marks = "".join(_mark(left, right) for _, _, left, right in folds)
+    return Scale(tuple(pieces), tuple(folds), tuple(sorted(pieces + folds)), marks, now.timestamp())
 
 
 def draw_axis(scale: Scale) -> Markup:
@@ -113,26 +113,33 @@ def draw_axis(scale: Scale) -> Markup:
 
 
 def draw_bar(spans: Sequence[Span], scale: Scale) -> Markup:
-    """One step's line. Each piece says in words what it is."""
-    parts = [_line(left, right) for _, _, left, right in scale.folds]
+    """One step's line. Each piece says in words what it is. Made by the thousand; only `told` is a text, the rest is ours."""
+    parts = [scale.marks]
     for one in spans:
         left = scale.place(one.start)
         right = scale.place(one.end) if one.end else _now(scale)
         width = max(right - left, LEAST)
         left = min(left, 100 - width)
-        grows = Markup(' data-grows="{:.5f}"').format(scale.rate) if one.end is None else ""
-        thin = one.kind in ("wait", "backoff")
-        parts.append((THIN if thin else THICK).format(one.kind, left, width, grows, one.told, left + width))
+        grows = f' data-grows="{scale.rate:.5f}"' if one.end is None else ""
+        told = f"{grows}><title>{escape(one.told)}</title>"
+        if one.kind in ("wait", "backoff"):
+            line = f'<line class="{one.kind}" x1="{left:.3f}%" x2="{left + width:.3f}%" y1="9" y2="9"'
+            parts.append(f"{line}{told}</line>")
+        else:
+            box = f'<rect class="{one.kind}" x="{left:.3f}%" width="{width:.3f}%" y="2" height="14"'
+            parts.append(f"{box}{told}</rect>")
         if one.kind in ("failed", "lost"):
-            parts.append(SIGN.format(max(left + width, 1.5), "✕" if one.kind == "failed" else "?"))
-    return Markup('<svg class="spans" width="100%" height="18" role="img" aria-label="{}">{}</svg>').format(
-        "; ".join(one.told for one in spans[:6]) or "it has not begun", Markup("").join(parts)
-    )
+            sign = "✕" if one.kind == "failed" else "?"
+            at = max(left + width, 1.5)
+            parts.append(f'<text class="sign" x="{at:.3f}%" y="13" text-anchor="end">{sign}</text>')
+    words = escape("; ".join(one.told for one in spans[:6]) or "it has not begun")
+    whole = f'<svg class="spans" width="100%" height="18" role="img" aria-label="{words}">{"".join(parts)}</svg>'
+    return Markup(whole)  # noqa: S704  # see above
 
 
 def _now(scale: Scale) -> float:
     return scale.place(datetime.fromtimestamp(scale.now).astimezone())
 
 
-def _line(left: float, right: float) -> Markup:
-    return Markup('<rect class="fold" x="{:.2f}%" width="{:.2f}%" y="0" height="18"/>').format(left, right - left)
+def _mark(left: float, right: float) -> str:
+    return f'<rect class="fold" x="{left:.2f}%" width="{right - left:.2f}%" y="0" height="18"/>'
