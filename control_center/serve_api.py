@@ -5,6 +5,7 @@ Invariant: nothing listens beyond this machine without keys, unless somebody has
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import socket
 import threading
@@ -101,6 +102,7 @@ def serve(settings: Settings, trust: Trust, listener: socket.socket, stopping: t
         server.should_exit = True
 
     threading.Thread(target=end, name="stop", daemon=True).start()
+    gc.freeze()  # what stays for good is not looked through again: 0.1 s in the middle of every tenth page of 500 steps
     server.run(sockets=[listener])
     metrics.stop(stopped_at + settings.drain_seconds - time.monotonic())
     if not server.started:
