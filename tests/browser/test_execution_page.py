@@ -79,7 +79,7 @@ def test_two_thousand_steps_are_shown_in_windows(site: Site, pool: Pool) -> None
     page = site.open(f"/ui/executions/{execution_id}")
     expect(page.get_by_text("steps 1–1,000 of 2,000")).to_be_visible()
     page.get_by_role("link", name="page 2").click()
-    expect(page.get_by_role("link", name="step_1999")).to_be_attached()
+    expect(page.get_by_role("link", name="step_1999")).to_be_attached(timeout=15_000)
 
 
 def test_a_large_output_is_a_small_page_and_an_exact_download(site: Site, pool: Pool) -> None:
