@@ -31,7 +31,7 @@ router = APIRouter(prefix="/ui", include_in_schema=False)
 TYPED = 100
 SAMPLE = 5
 CALLING = ("retry", "resume")  # steps are called then
-DESTRUCTIVE = 10_000  # steps counted at most
+LOOKED = 100_000  # at so many steps, whether they may destroy
 TELLS = {
     "pause": "Nothing more of them begins until they are resumed; what runs may end.",
     "resume": "They go on where they were paused.",
@@ -96,7 +96,7 @@ def _ask(
     takes = counted["takes"]
     destructive = None
     if many.ids is not None and many.action in CALLING:  # a filter that finds more is not looked through
-        parameters = {"ids": list(many.ids), "takes": sorted(ACTIONS[many.action]), "limit": DESTRUCTIVE}
+        parameters = {"ids": list(many.ids), "takes": sorted(ACTIONS[many.action]), "limit": LOOKED}
         destructive = run(pool, "count_destructive", parameters)[0]
     matched = "all" in fields or "matched" in fields
     return page(
@@ -114,6 +114,7 @@ def _ask(
         refused=counted["total"] - takes,
         typed=takes > TYPED,
         destructive=destructive,
+        looked=LOOKED,
         ids=many.ids,
         query=query_of(wanted),
         matched=matched,

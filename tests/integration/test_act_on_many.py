@@ -175,7 +175,7 @@ def test_when_not_all_that_need_a_decision_were_looked_at_none_is_acted_on(
     assert (refused.status_code, "narrow it" in refused.text) == (422, True)
 
 
-def test_it_is_told_how_many_steps_may_destroy(site: httpx.Client, pool: Pool) -> None:
+def test_it_is_told_how_many_steps_may_destroy(site: httpx.Client, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of those that take the action, and of steps that would be called: not of what is done or only reads."""
     listed(pool, "test", "echo", annotations={"destructiveHint": True})
     failed = make_failed(pool, 2)
@@ -188,7 +188,10 @@ def test_it_is_told_how_many_steps_may_destroy(site: httpx.Client, pool: Pool) -
     assert "4 steps of 3 of them may destroy" in question.text
     assert "may destroy" not in ask(site, "", waits, action="pause").text
     run(pool, "pause_execution", {"execution_id": waits, "actor": "ada", "reason": None})
-    assert "5 steps of 1 of them may destroy" in ask(site, "", waits, action="resume").text
+    assert "<strong>5 steps of 1 of them may destroy" in ask(site, "", waits, action="resume").text
+    with monkeypatch.context() as patch:
+        patch.setattr(act_on_many, "LOOKED", 3)
+        assert "<strong>at least 3 steps of 1 of them may destroy" in ask(site, "", waits, action="resume").text
     listed(pool, "test", "echo", digest="two", annotations={"destructiveHint": True, "readOnlyHint": True})
     assert "may destroy" not in ask(site, "", *failed, longer).text
 
