@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import psycopg
@@ -14,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from persistence.errors import InvalidInput
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+SECRETS = ("DATABASE_URL", "DATABASE_PASSWORD", "REDIS_URL")  # may be in a file instead, which NAME_FILE names
 
 
 class Settings(BaseSettings):
@@ -60,7 +63,7 @@ class Settings(BaseSettings):
     def load(cls) -> Settings:
         """The settings of this process. Raises InvalidInput naming every variable that cannot be used."""
         try:
-            settings = cls()
+            settings = cls(**_from_files(os.environ))
         except ValidationError as error:
             lines = [f"  {fault['loc'][0]}: {fault['msg']} (it is {fault['input']!r})" for fault in error.errors()]
             raise InvalidInput("settings that cannot be used:\n" + "\n".join(lines)) from None
@@ -80,6 +83,19 @@ class Settings(BaseSettings):
         if self.database_host.startswith("/"):
             return f"postgresql://{user}{secret}@/{name}?host={quote(self.database_host)}&port={self.database_port}"
         return f"postgresql://{user}{secret}@{self.database_host}:{self.database_port}/{name}"
+
+
+def _from_files(environ: Mapping[str, str]) -> dict[str, Any]:
+    """What files say, without the line's end; a variable itself goes before its file."""
+    found = {}
+    for name in SECRETS:
+        if (path := environ.get(f"{name}_FILE")) and not environ.get(name):
+            try:
+                found[name] = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+            except (OSError, UnicodeDecodeError) as error:
+                reason = getattr(error, "strerror", None) or "it is not UTF-8"
+                raise InvalidInput(f"{name}_FILE: {path} cannot be read: {reason}") from None
+    return found
 
 
 def _check_urls(settings: Settings) -> None:
