@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -10,8 +11,9 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+import yaml
 from psycopg import errors
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import SQL, Identifier
 
 from orchestrator.submit import Request, Submitter
@@ -21,10 +23,11 @@ from persistence.errors import Afu9Error
 from persistence.migrate import migrate, schema_text
 from persistence.pool import Pool, connect, run
 from persistence.settings import Settings
+from tests.deployed import DEPLOY
 from tests.fleet import Fleet, bare_server, environment, mcp_config, wait_at_rest
 from tests.workflows import sequence
 
-ROLES = Path(__file__).parents[2] / "deploy" / "roles.sql"
+ROLES = DEPLOY / "roles.sql"
 ROWS = {"SELECT", "INSERT", "UPDATE", "DELETE"}
 LESS = {
     "workflow_step_results": {"SELECT", "INSERT"},
@@ -55,6 +58,42 @@ def logins(dsn: str) -> Iterator[dict[str, str]]:
             give_roles(dsn, app_login=names["app"], reader_login=names["reader"])
         yield {group: make_conninfo(dsn, user=name) for group, name in names.items()}
         for name in names.values():
+            owner.execute(SQL("DROP OWNED BY {}").format(Identifier(name)))
+            owner.execute(SQL("DROP ROLE {}").format(Identifier(name)))
+
+
+def test_the_compose_file_makes_the_login_of_the_fleet(dsn: str, tmp_path: Path) -> None:
+    """The command of its service `roles`, as it stands there; run again, it sets a new password."""
+    service = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text())["services"]["roles"]
+    name, script = f"fleet_{uuid4().hex[:8]}", service["command"][0].replace("$$", "$").replace("/sql/", f"{DEPLOY}/")
+    here = {key: str(value) for key, value in conninfo_to_dict(dsn).items()}
+    variables = {
+        "PATH": f"{find_postgres()}:{os.environ['PATH']}",
+        **{key: value.replace("/run/secrets", str(tmp_path)) for key, value in service["environment"].items()},
+        "PGHOST": here["host"],
+        "PGPORT": here["port"],
+        "PGDATABASE": here["dbname"],
+        "PGUSER": here["user"],
+    }
+    (tmp_path / "owner_password").write_text("anything")
+    kept = set()
+    try:
+        for password in ("one'two", 'three"four\n'):
+            (tmp_path / "fleet_password").write_text(password)
+            command = script.replace("/run/secrets", str(tmp_path)).replace("afu9_fleet", name)
+            done = subprocess.run(
+                ["sh", "-c", command], env=variables, capture_output=True, text=True, check=False, timeout=60
+            )
+            assert done.returncode == 0, done.stderr
+            with psycopg.connect(dsn, autocommit=True) as owner:
+                asked = (
+                    "SELECT rolpassword, pg_has_role(rolname, 'afu9_app', 'member') FROM pg_authid WHERE rolname = %s"
+                )
+                kept.add(owner.execute(asked, (name,)).fetchone())
+        assert [member for _, member in kept if member] == [True, True]
+        assert all(secret.startswith("SCRAM") for secret, _ in kept)
+    finally:
+        with psycopg.connect(dsn, autocommit=True) as owner:
             owner.execute(SQL("DROP OWNED BY {}").format(Identifier(name)))
             owner.execute(SQL("DROP ROLE {}").format(Identifier(name)))
 
