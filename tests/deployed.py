@@ -1,11 +1,16 @@
-"""What the program knows, to hold files under deploy/ against: its settings, commands and ports."""
+"""What the program knows, to hold files under deploy/ against: its settings, commands, ports and rules.
+
+python -m tests.deployed        makes the operator's copy of the rules anew
+"""
 
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import yaml
 from pydantic import TypeAdapter
 
 from control_center.cli import COMMANDS
@@ -16,6 +21,17 @@ DEPLOY = ROOT / "deploy"
 FIELDS = {str(field.validation_alias): field for field in Settings.model_fields.values()}
 PORTS = {"metrics": 9100, "http": 3000}
 OURS = re.compile(r"^(AFU9_|DATABASE_|REDIS_URL)")
+RULES = ("recording.yml", "alerts.yml")
+PROMETHEUS_RULE = DEPLOY / "kubernetes" / "components" / "prometheus-operator" / "rules.yaml"
+RULE_HEAD = """\
+# Made of deploy/prometheus/recording.yml and alerts.yml by `python -m tests.deployed`; a test holds them equal.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: afu9
+spec:
+  groups:
+"""
 OF_CLIENTS = {"AFU9_URL", "AFU9_API_KEY"}  # read by commands and clients, not by roles
 
 
@@ -44,3 +60,19 @@ def unknown_words(text: str) -> list[str]:
     """Variables of ours that a text speaks of and nobody reads."""
     known = FIELDS.keys() | {f"{name}_FILE" for name in SECRETS} | OF_CLIENTS
     return sorted({word for word in re.findall(r"\bAFU9_[A-Z_]*[A-Z]\b", text) if word not in known})
+
+
+def rules() -> list[dict[str, Any]]:
+    """Groups of recording rules and alerts, as Prometheus reads them."""
+    texts = ((DEPLOY / "prometheus" / name).read_text() for name in RULES)
+    return [group for text in texts for group in yaml.safe_load(text)["groups"]]
+
+
+def as_prometheus_rule() -> str:
+    """The same as the operator reads them: texts as they are, below a head."""
+    groups = ((DEPLOY / "prometheus" / name).read_text().split("groups:\n")[1] for name in RULES)
+    return RULE_HEAD + textwrap.indent("".join(groups), "  ")
+
+
+if __name__ == "__main__":
+    PROMETHEUS_RULE.write_text(as_prometheus_rule())
