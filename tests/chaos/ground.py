@@ -137,7 +137,7 @@ class Ground:
 @contextmanager
 def open_ground() -> Iterator[Ground]:
     """Starts everything, and ends it whatever happens."""
-    with tempfile.TemporaryDirectory(prefix="afu9-chaos-") as name, _counting_server() as url:
+    with tempfile.TemporaryDirectory(prefix="afu9-chaos-") as name, counting_server() as url:
         folder = Path(name)
         folder.chmod(0o711)  # as root, PostgreSQL runs under another account and must reach its data
         with open_embedded(folder / "state") as endpoints:
@@ -145,7 +145,7 @@ def open_ground() -> Iterator[Ground]:
 
 
 @contextmanager
-def _counting_server() -> Iterator[str]:
+def counting_server() -> Iterator[str]:
     command = [sys.executable, "-m", "tests.chaos.counting_server"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, start_new_session=True, text=True)
     try:
