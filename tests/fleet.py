@@ -46,12 +46,14 @@ class Fleet:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._roles: list[str] = []
 
-    def start(self, *arguments: str, program: Sequence[str] = ("control_center",)) -> subprocess.Popen[bytes]:
+    def start(
+        self, *arguments: str, program: Sequence[str] = ("control_center",), through: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
         """`afu9 <arguments>` in a session of its own; its output goes to the log folder. `program`: another module that
-        takes the same arguments, and what it takes before them."""
+        takes the same arguments, and what it takes before them. `through`: a command that becomes the one after it."""
         log = (self._logs / f"{len(self._processes)}-{arguments[0]}.log").open("wb")
         process = subprocess.Popen(
-            [sys.executable, "-m", *program, *arguments],
+            [*through, sys.executable, "-m", *program, *arguments],
             env=self.environment,
             stdout=log,
             stderr=log,

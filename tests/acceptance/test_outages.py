@@ -161,6 +161,7 @@ def test_a_restart_of_both_is_survived(servers: OwnServers, fleet: Fleet, submit
     assert_untroubled(pool, ids)
 
 
+@pytest.mark.slow
 def test_a_rolling_restart_charges_nothing(fleet: Fleet, submitter: Submitter, pool: Pool) -> None:
     """Four workers are replaced one after the other under load: exit 0, nothing fails, and no step runs twice."""
 

@@ -85,6 +85,7 @@ def assert_each_called_once(pool: Pool, ids: list[Any], url: str) -> None:
     assert len(calls_by_key(url)) == len(steps)
 
 
+@pytest.mark.slow
 def test_a_stopping_worker_lets_a_long_call_end(fleet: Fleet, settings: Settings, pool: Pool, url: str) -> None:
     """SIGTERM at the beginning of a call of 10 s: it ends and is recorded, the worker is gone within 30 s."""
     worker = fleet.start("worker")
@@ -132,6 +133,7 @@ class Scaler:
         return len(self.workers)
 
 
+@pytest.mark.slow
 def test_a_scaler_brings_workers_and_takes_them_away(
     fleet: Fleet, settings: Settings, pool: Pool, port: int, url: str
 ) -> None:
