@@ -47,6 +47,8 @@ COMMANDS = {
     "workers": ("control_center.tell_fleet", "List the processes that hold a lease."),
     "cost": ("control_center.sum_costs", "Sum up what calls cost."),
     "tools": ("control_center.list_tools", "List what the MCP servers offer."),
+    "archive": ("control_center.archive_executions", "Move executions that ended long ago into files."),
+    "restore": ("control_center.archive_executions", "Put archived executions back into the database."),
     "key": ("control_center.keys", "Make, list and revoke keys of the HTTP API."),
     "doctor": ("control_center.doctor", "Check database, Redis, schema, workers and MCP servers."),
 }

@@ -13,7 +13,8 @@ from orchestrator.control import UNSET, Wish
 from orchestrator.definition import Workflow
 from orchestrator.judge_control import DECISIONS
 from orchestrator.validate import validate
-from persistence.errors import Disabled, InvalidInput, NotFound
+from persistence.errors import Disabled, InvalidInput
+from persistence.executions import missing
 from persistence.pool import Pool, run
 
 TAKEN_BY: Mapping[str, frozenset[str]] = {
@@ -81,7 +82,7 @@ def _workflow(pool: Pool, execution_id: UUID, said: Mapping[str, Any]) -> tuple[
         return None, None
     rows = run(pool, "execution_payload", {"id": execution_id})
     if not rows:
-        raise NotFound(f"no execution {execution_id}")
+        raise missing(pool, str(execution_id))
     context = rows[0]["context"] or {}
     keys = {"input", *context, *(context.get("variables") or {}), *said.get("variables", {})}
     return validate(said["definition"], context_keys=keys, tools=tool_schemas(pool)), None

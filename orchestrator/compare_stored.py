@@ -6,6 +6,7 @@ from uuid import UUID
 
 from orchestrator.compare import Comparison, Run, compare
 from persistence.errors import NotFound
+from persistence.executions import missing
 from persistence.pool import Pool, run
 
 
@@ -20,7 +21,7 @@ def compare_stored(pool: Pool, a: UUID | None, b: UUID) -> Comparison:
     runs = []
     for wanted in ids:
         if wanted not in executions:
-            raise _unknown(wanted)
+            raise missing(pool, str(wanted))
         runs.append(Run(executions[wanted], [row for row in steps if row["execution_id"] == wanted], schemas))
     return compare(*runs)
 
@@ -28,14 +29,10 @@ def compare_stored(pool: Pool, a: UUID | None, b: UUID) -> Comparison:
 def _previous_good(pool: Pool, execution: UUID) -> UUID:
     rows = run(pool, "previous_good", {"id": execution})
     if not rows:
-        raise _unknown(execution)
+        raise missing(pool, str(execution))
     found: UUID | None = rows[0]["previous_id"]
     if found is None:
         raise NotFound(
             f"before {execution} no execution of the same workflow has completed: name one to compare it with"
         )
     return found
-
-
-def _unknown(execution: UUID) -> NotFound:
-    return NotFound(f"no execution {execution}: `afu9 ls` lists them")

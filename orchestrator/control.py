@@ -35,6 +35,7 @@ from orchestrator.metrics import EXECUTIONS_STARTED, STEP_REUSE
 from orchestrator.plan import UNNAMED, definition_hash, plan, stored_definition, stored_plan
 from orchestrator.push import push_steps
 from persistence.errors import InvalidInput, NotFound, Refused
+from persistence.executions import missing
 from persistence.ids import time_ordered_uuid
 from persistence.json_value import encode_json
 from persistence.pool import Pool, run
@@ -149,7 +150,7 @@ class Controller:
     def _look(self, execution_id: UUID) -> Facts:
         rows = run(self._pool, "control_view", {"id": execution_id})
         if not rows:
-            raise NotFound(f"no execution {execution_id}")
+            raise missing(self._pool, str(execution_id))
         row = rows[0]
         steps = [
             StepFacts(UUID(one.pop("id")), successors=tuple(one.pop("successors")), **one) for one in row.pop("steps")
@@ -256,7 +257,7 @@ class Controller:
     def _done(self, facts: Facts, wish: Wish, row: Mapping[str, Any]) -> Done:
         status = row["execution_status"]
         if status is None:
-            raise NotFound(f"no execution {facts.id}")
+            raise missing(self._pool, str(facts.id))
         if not row["done"]:
             allowed = allowed_actions(status)
             raise Refused(

@@ -4,6 +4,7 @@ Afu9Error
 ├── InvalidDefinition      a definition with its faults, all of them            exit 2
 ├── InvalidInput           a file, an argument or a setting that cannot be used  exit 2
 ├── NotFound               an id or a name that names nothing                    exit 3
+│   └── Archived           an execution that is in a file, and no longer here
 ├── NotAllowed             a key that is missing, wrong, or of a lesser role      exit 5
 ├── Disabled               a workflow that an operator has switched off          exit 1
 ├── Refused                a control that does not fit how things stand          exit 4
@@ -60,6 +61,10 @@ class NotFound(Afu9Error):
     """No row, file or server by that name."""
 
     exit_code = 3
+
+
+class Archived(NotFound):
+    """An execution that was moved into a file; the message says which."""
 
 
 class Disabled(Afu9Error):

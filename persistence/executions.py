@@ -13,7 +13,7 @@ from uuid import UUID
 from psycopg import errors
 from psycopg.rows import DictRow
 
-from persistence.errors import InvalidInput, NotFound
+from persistence.errors import Archived, InvalidInput, NotFound
 from persistence.ids import time_ordered_uuid
 from persistence.json_value import encode_json
 from persistence.pool import Pool, run
@@ -99,8 +99,20 @@ def require_execution(pool: Pool, execution_id: UUID) -> DictRow:
     """The execution's row. Raises NotFound."""
     execution = get_execution(pool, execution_id)
     if execution is None:
-        raise NotFound(f"no execution {execution_id}: `afu9 ls` lists them")
+        raise missing(pool, str(execution_id))
     return execution
+
+
+def missing(pool: Pool, text: str) -> NotFound:
+    """What has become of an execution that has no row; `text`: its id, or its beginning. Archived, if it is in a file."""
+    rows = run(pool, "find_archived", id_bounds(text))
+    if len(rows) != 1:
+        return NotFound(f"no execution {text}: `afu9 ls` lists them")
+    execution, at, location = rows[0]["execution_id"], rows[0]["created_at"], rows[0]["location"]
+    return Archived(
+        f"execution {execution} was archived on {at:%Y-%m-%d} to {location}: "
+        f"`afu9 restore {location} --execution {execution}` brings it back"
+    )
 
 
 def get_execution_steps(pool: Pool, execution_id: UUID) -> list[DictRow]:
@@ -144,7 +156,7 @@ def find_execution(pool: Pool, text: str) -> UUID:
     """The execution that `text`, an id or the beginning of one, names. Raises NotFound, or InvalidInput if ambiguous."""
     rows = run(pool, "find_executions", id_bounds(text))
     if not rows:
-        raise NotFound(f"no execution {text}: `afu9 ls` lists them")
+        raise missing(pool, text)
     if len(rows) > 1:
         raise InvalidInput(f"more than one execution begins with {text}: give more of the id")
     found: UUID = rows[0]["id"]

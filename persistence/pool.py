@@ -67,7 +67,7 @@ def open_pool(dsn: str, *, min_size: int = 1, max_size: int = 4, statement_secon
         if statement_seconds == STATEMENT_SECONDS
         else CONNECTION | {"options": _options(statement_seconds)},
     )
-    with _translated():
+    with translated():
         connect(dsn).close()  # the pool would retry in the background and tell no reason
         pool.open()
         pool.wait(10.0)
@@ -76,7 +76,7 @@ def open_pool(dsn: str, *, min_size: int = 1, max_size: int = 4, statement_secon
 
 def connect(dsn: str) -> Connection:
     """One connection outside the pool (leases, migrations). Raises Unreachable."""
-    with _translated():
+    with translated():
         return psycopg.connect(dsn, **CONNECTION)
 
 
@@ -107,7 +107,7 @@ def run(
     sql = statement(query)
 
     def once() -> list[DictRow]:
-        with _translated(), pool.connection() as connection:
+        with translated(), pool.connection() as connection:
             cursor = connection.execute(sql, parameters, prepare=prepare)
             return cursor.fetchall() if cursor.description else []
 
@@ -131,7 +131,7 @@ def _persist(pool: Pool, action: Callable[[], Result], patience: float, halt: th
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """Driver errors become ours, in this one place."""
     try:
         yield

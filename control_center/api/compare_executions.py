@@ -15,7 +15,7 @@ from orchestrator.compare_stored import compare_stored
 router = APIRouter(prefix="/api/workflow", tags=["executions"], dependencies=[Depends(needs("viewer"))])
 
 
-@router.get("/compare", responses=documented("not-found", "invalid-request"))
+@router.get("/compare", responses=documented("not-found", "archived", "invalid-request"))
 def compare_executions(
     request: Request,
     b: UUID,

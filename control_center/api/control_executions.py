@@ -28,6 +28,7 @@ FAULTS = documented(
     "malformed-json",
     "too-deep",
     "not-found",
+    "archived",
     "action-refused",
     "workflow-disabled",
     "request-timeout",

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 
 from persistence.errors import (
     Afu9Error,
+    Archived,
     Disabled,
     InvalidDefinition,
     InvalidInput,
@@ -40,6 +41,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "not-found": (404, "There is no such thing"),
     "method-not-allowed": (405, "The address does not take this method"),
     "request-timeout": (408, "The request did not arrive in time"),
+    "archived": (410, "It was moved into an archive"),
     "workflow-disabled": (409, "The workflow is disabled"),
     "action-refused": (409, "It does not take this as it stands"),
     "body-too-large": (413, "The body is too large"),
@@ -105,6 +107,8 @@ def problem_of(error: Exception) -> Problem:
             return Problem("action-refused", str(error), executionStatus=status, allowedActions=list(allowed))
         case Disabled():
             return Problem("workflow-disabled", str(error))
+        case Archived():
+            return Problem("archived", str(error))
         case NotFound():
             return Problem("not-found", str(error))
         case TooSlow():

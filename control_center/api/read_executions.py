@@ -121,7 +121,7 @@ def selected(pool: Pool, filters: Selection, place: str = "/query") -> dict[str,
 
 @router.get(
     "/execution/{execution_id}",
-    responses={304: {"description": "As it was"}, **documented("not-found", "invalid-request")},
+    responses={304: {"description": "As it was"}, **documented("not-found", "archived", "invalid-request")},
 )
 def get_execution(
     request: Request,
@@ -141,7 +141,7 @@ def get_execution(
     return shapes.execution_detail(row, steps, frozenset(hide or []))
 
 
-@router.get("/find/{beginning}", responses=documented("not-found", "invalid-request"))
+@router.get("/find/{beginning}", responses=documented("not-found", "archived", "invalid-request"))
 def find(request: Request, beginning: str) -> shapes.Found:
     """The one execution whose id begins so."""
     return shapes.Found(execution_id=str(find_execution(request.app.state.read_pool, beginning)))
@@ -166,7 +166,7 @@ def _tag(row: DictRow, steps: list[DictRow], hidden: list[Any]) -> str:
     return f'W/"{hashlib.sha256("|".join(state).encode()).hexdigest()[:32]}"'
 
 
-@router.get("/execution/{execution_id}/steps/{index}", responses=documented("not-found", "invalid-request"))
+@router.get("/execution/{execution_id}/steps/{index}", responses=documented("not-found", "archived", "invalid-request"))
 def get_step(request: Request, execution_id: UUID, index: int) -> shapes.StepDetail:
     """A step with the attempts that failed, were lost or handed back."""
     pool: Pool = request.app.state.read_pool
@@ -180,7 +180,7 @@ def get_step(request: Request, execution_id: UUID, index: int) -> shapes.StepDet
     return shapes.StepDetail(step=shapes.step_shape(rows[0]), attempts=attempts)
 
 
-@router.get("/execution/{execution_id}/events", responses=documented("not-found", "invalid-request"))
+@router.get("/execution/{execution_id}/events", responses=documented("not-found", "archived", "invalid-request"))
 def get_events(
     request: Request,
     execution_id: UUID,
@@ -194,7 +194,7 @@ def get_events(
     return shapes.EventList(events=events, total=len(events))
 
 
-@router.get("/execution/{execution_id}/state", responses=documented("not-found", "invalid-request"))
+@router.get("/execution/{execution_id}/state", responses=documented("not-found", "archived", "invalid-request"))
 def get_state(
     request: Request,
     execution_id: UUID,
@@ -204,7 +204,7 @@ def get_state(
     return shapes.State(**show_state(read_state(request.app.state.read_pool, execution_id, at)))
 
 
-@router.get("/execution/{execution_id}/results", responses=documented("not-found", "invalid-request"))
+@router.get("/execution/{execution_id}/results", responses=documented("not-found", "archived", "invalid-request"))
 def get_results(request: Request, execution_id: UUID) -> shapes.ResultList:
     """Results that a person had replaced, oldest first. Nothing is erased."""
     pool: Pool = request.app.state.read_pool

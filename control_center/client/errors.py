@@ -9,7 +9,7 @@ ClientError
     ├── InvalidRequest     400, 413, 415, 422
     ├── Unauthenticated    401
     ├── Forbidden          403
-    ├── NotFound           404
+    ├── NotFound           404, 410
     ├── Conflict           409
     │   └── Refused        a control that the execution does not take: `execution_status`, `allowed`
     ├── RateLimited        429
@@ -132,6 +132,7 @@ OF_STATUS: dict[int, type[ApiError]] = {
     403: Forbidden,
     404: NotFound,
     409: Conflict,
+    410: NotFound,
     413: InvalidRequest,
     415: InvalidRequest,
     422: InvalidRequest,

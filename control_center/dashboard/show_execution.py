@@ -22,7 +22,7 @@ from control_center.dashboard.words import json_text
 from orchestrator.control import Controller, Preview, Wish
 from orchestrator.judge_control import ACTIONS
 from persistence.errors import InvalidDefinition, InvalidInput, NotFound, Refused
-from persistence.executions import get_execution_steps, require_execution
+from persistence.executions import get_execution_steps, missing, require_execution
 from persistence.pool import Pool, run
 
 router = APIRouter(prefix="/ui/executions", include_in_schema=False)
@@ -59,7 +59,7 @@ def read_execution(pool: Pool, execution_id: UUID) -> tuple[Row, Sequence[Row]]:
     """An execution and its steps without payloads, of one reading. Raises NotFound."""
     rows = run(pool, "page_execution", {"id": execution_id})
     if not rows:
-        raise NotFound(f"there is no execution {execution_id}; perhaps it was removed after its time")
+        raise missing(pool, str(execution_id))
     execution = {name.removeprefix("e_"): value for name, value in rows[0].items() if name.startswith("e_")}
     steps: list[Row] = [row for row in rows if row["id"] is not None]
     if execution["status"] in ENDED:  # what a worker still does for it no longer counts

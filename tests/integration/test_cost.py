@@ -51,6 +51,7 @@ BY_HAND_OVER = Cost(
         "workflow_steps": 4,  # the two that are written, the successor once more, and the one variable that it names
         "workflow_events": 0,
         "workflow_step_results": 0,
+        "workflow_archives": 0,
     },
     redis={},  # hints for live readers go out on their own, twenty times a second at most
 )
@@ -66,6 +67,7 @@ CLAIM = Cost(
         "workflow_steps": 1,
         "workflow_events": 0,
         "workflow_step_results": 0,
+        "workflow_archives": 0,
     },
 )
 
@@ -81,6 +83,7 @@ ACROSS_WORKERS = Cost(
         "workflow_steps": 5,
         "workflow_events": 0,
         "workflow_step_results": 0,
+        "workflow_archives": 0,
     },
     redis={
         "evalsha": 3,  # the round trips: push, fetch, acknowledgement. What follows happens inside of them

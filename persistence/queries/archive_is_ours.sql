@@ -1,0 +1,1 @@
+SELECT EXISTS (SELECT FROM workflow_archives WHERE id = %(id)s::uuid) AS ours

@@ -1,0 +1,1 @@
+SELECT delete_archived(%(archive)s::uuid, %(ids)s::uuid[], %(versions)s::text[]) AS deleted

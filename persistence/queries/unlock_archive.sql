@@ -1,0 +1,1 @@
+SELECT pg_advisory_unlock(hashtextextended('afu9 archive', 0))
