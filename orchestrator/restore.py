@@ -79,7 +79,9 @@ def _restore_batch(
         wanted -= elsewhere
         executions = rows = 0
         highest: dict[str, int] = {}
-        lines = (line for line in batch.lines if line.execution in wanted)
+        lines = batch.lines
+        if wanted != set(batch.versions):
+            lines = (line for line in lines if line.execution in wanted)
         for table, group in groupby(lines, lambda line: line.table):
             while some := list(islice(group, ROWS)):
                 inserted = insert_rows(connection, table, columns[table], [line.text for line in some])

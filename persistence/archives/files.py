@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import tempfile
 from collections import Counter
@@ -18,6 +19,7 @@ from persistence.archives.manifest import File
 from persistence.archives.store import Store
 from persistence.errors import InvalidInput
 
+BUFFER = 256 * 1024
 LEVEL = 3  # of gzip: a third of the time of its default, for a tenth more bytes
 
 
@@ -44,7 +46,8 @@ class Writing:
     def __init__(self, file: IO[bytes]):
         self.file = file
         self._hashed = _Hashed(file)
-        self._packed = gzip.GzipFile(fileobj=self._hashed, mode="wb", compresslevel=LEVEL, mtime=0)
+        packed = gzip.GzipFile(fileobj=self._hashed, mode="wb", compresslevel=LEVEL, mtime=0)
+        self._lines = io.BufferedWriter(packed, BUFFER)
         self._rows: Counter[str] = Counter()
         self._ids: list[UUID] = []
 
@@ -68,7 +71,7 @@ class Writing:
 
     def close(self) -> int:
         """All bytes."""
-        self._packed.close()
+        self._lines.close()
         return self._hashed.bytes
 
     def end(self, name: str) -> File:
@@ -84,7 +87,7 @@ class Writing:
         )
 
     def _line(self, text: str) -> None:
-        self._packed.write(text.encode() + b"\n")
+        self._lines.write(text.encode() + b"\n")
 
 
 @dataclass(slots=True)
@@ -97,12 +100,19 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """id: of the row, if it has one. text: of the row alone, as it stands in the file."""
+    """text: of the row alone, as it stands in the file."""
 
     table: str
-    execution: UUID
-    id: Any
     text: str
+
+    @property
+    def execution(self) -> UUID:
+        return UUID(json.loads(self.text)["id" if self.table == "workflow_executions" else "execution_id"])
+
+    @property
+    def id(self) -> Any:
+        """Of the row."""
+        return json.loads(self.text)["id"]
 
 
 @contextmanager
@@ -142,10 +152,7 @@ def _lines(lines: gzip.GzipFile, rest: list[bytes]) -> Iterator[Line]:
             return
         text = line.decode()
         table, _, row = text.removeprefix('{"table":"').rstrip("\n").partition('","row":')
-        row = row[:-1]
-        found = json.loads(row)
-        execution = found["id"] if table == "workflow_executions" else found["execution_id"]
-        yield Line(table, UUID(execution), found.get("id"), row)
+        yield Line(table, row[:-1])
 
 
 def verify(store: Store, file: File) -> list[dict[UUID, str]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from uuid import UUID
 
-from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from persistence.errors import InvalidInput, SchemaMismatch
@@ -48,11 +47,15 @@ def known_columns(connection: Connection, archived: Mapping[str, Sequence[str]])
 
 def read_rows(connection: Connection, table: str, columns: Columns, ids: Sequence[UUID]) -> Iterator[str]:
     """The rows of these executions, one after the other: JSON objects without what is null."""
-    query = SQL("SELECT {} FROM {} t WHERE t.{} = ANY (%s::uuid[]) ORDER BY t.{}, t.{}").format(
-        _written(columns), *map(Identifier, (table, TABLES[table][0], *TABLES[table]))
+    query = SQL("COPY (SELECT {} FROM {} t WHERE t.{} = ANY ({}::uuid[]) ORDER BY t.{}, t.{}) TO STDOUT").format(
+        _written(columns),
+        *map(Identifier, (table, TABLES[table][0])),
+        Literal(list(ids)),
+        *map(Identifier, TABLES[table]),
     )
-    with connection.cursor(row_factory=tuple_row) as cursor:
-        for (row,) in cursor.stream(query, (list(ids),)):
+    with connection.cursor().copy(query) as rows:
+        rows.set_types(["text"])
+        for (row,) in rows.rows():
             yield row
 
 
