@@ -195,6 +195,7 @@ def test_what_the_rollups_have_not_counted_stays(pool: Pool, dsn: str, place: st
         preview(dsn, 90 * DAY)
     count_until(pool, "95 days")
     uncounted = completed(pool, 93)
+    assert preview(dsn, 90 * DAY)["executions"] == 3
     sql(
         pool,
         "UPDATE workflow_steps SET completed_at = now() - interval '94 days' WHERE execution_id = %s AND step_index = 1",
@@ -243,6 +244,15 @@ def test_what_a_job_is_for_stays(counted: Pool, dsn: str, place: str) -> None:
         other,
         failed,
     }
+
+
+def test_what_a_worker_still_holds_stays(counted: Pool, dsn: str, place: str) -> None:
+    """A step of a cancelled execution ends with its attempt."""
+    execution = completed(counted)
+    sql(counted, "UPDATE workflow_steps SET worker_id = gen_random_uuid() WHERE execution_id = %s", execution)
+    assert archive(dsn, place, 90 * DAY, share=1).location is None
+    sql(counted, "UPDATE workflow_steps SET worker_id = NULL WHERE execution_id = %s", execution)
+    assert archive(dsn, place, 90 * DAY, share=1).executions == 1
 
 
 def test_the_origin_of_a_running_fork_may_go(counted: Pool, dsn: str, place: str) -> None:
