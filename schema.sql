@@ -1234,8 +1234,9 @@ BEGIN
   SELECT b.spent_nanos + coalesce(r.nanos, 0), coalesce(r.steps, '{}') INTO spent_nanos, others
     FROM execution_budgets b, LATERAL (
          SELECT sum(x.value::bigint) AS nanos, jsonb_object_agg(x.key, x.value) AS steps
-           FROM jsonb_each(b.reserved) x JOIN workflow_steps s ON s.id = x.key::uuid AND s.status = 'running'
-          WHERE s.id <> p_step) r
+           FROM jsonb_each(b.reserved) x, LATERAL (
+                SELECT FROM workflow_steps s WHERE s.id = x.key::uuid AND s.status = 'running' OFFSET 0) s  -- looked up by id
+          WHERE x.key <> p_step::text) r
    WHERE b.execution_id = execution;
   admitted := coalesce(spent_nanos < max_nanos AND spent_nanos + p_nanos <= max_nanos, true);
   UPDATE execution_budgets b

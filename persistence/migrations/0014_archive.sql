@@ -1,4 +1,4 @@
--- Old executions leave into files, and where each went is known.
+-- Old executions leave into files, and where each went is known. And reserve_cost looks steps up by id: it read the table whole.
 
 -- Executions that were taken out of the tables into files: a row per run of `afu9 archive`, and where each execution went.
 CREATE TABLE workflow_archives (
@@ -66,4 +66,33 @@ BEGIN
   SELECT array_agg(d.id) INTO gone FROM deleted d;
   UPDATE workflow_archives a SET executions = a.executions + coalesce(cardinality(gone), 0) WHERE a.id = p_archive;
   RETURN coalesce(gone, '{}');
+END $$;
+
+CREATE OR REPLACE FUNCTION reserve_cost(p_step UUID, p_attempt INTEGER, p_nanos BIGINT,
+                             OUT admitted BOOLEAN, OUT spent_nanos BIGINT, OUT max_nanos BIGINT)
+LANGUAGE plpgsql AS $$
+DECLARE
+  execution UUID;
+  others    JSONB;
+BEGIN
+  admitted := false;
+  SELECT s.execution_id, e.max_cost_nanos INTO execution, max_nanos
+    FROM workflow_steps s JOIN workflow_executions e ON e.id = s.execution_id
+   WHERE s.id = p_step AND s.attempt = p_attempt AND s.status = 'running';
+  IF NOT FOUND THEN RETURN; END IF;
+  INSERT INTO execution_budgets (execution_id) VALUES (execution) ON CONFLICT DO NOTHING;
+  PERFORM FROM execution_budgets b WHERE b.execution_id = execution FOR NO KEY UPDATE;
+
+  -- A statement of its own: its snapshot holds what was spent and set aside while this one waited for the row.
+  SELECT b.spent_nanos + coalesce(r.nanos, 0), coalesce(r.steps, '{}') INTO spent_nanos, others
+    FROM execution_budgets b, LATERAL (
+         SELECT sum(x.value::bigint) AS nanos, jsonb_object_agg(x.key, x.value) AS steps
+           FROM jsonb_each(b.reserved) x, LATERAL (
+                SELECT FROM workflow_steps s WHERE s.id = x.key::uuid AND s.status = 'running' OFFSET 0) s  -- looked up by id
+          WHERE x.key <> p_step::text) r
+   WHERE b.execution_id = execution;
+  admitted := coalesce(spent_nanos < max_nanos AND spent_nanos + p_nanos <= max_nanos, true);
+  UPDATE execution_budgets b
+     SET reserved = others || CASE WHEN admitted THEN jsonb_build_object(p_step, p_nanos) ELSE '{}' END
+   WHERE b.execution_id = execution;
 END $$;
