@@ -12,6 +12,7 @@ import click
 
 from persistence.errors import InvalidInput
 from persistence.settings import Settings
+from persistence.write_log import begin_log
 
 PARENT = click.option("--parent", type=int, hidden=True, help="End when this process is no longer the parent.")
 
@@ -70,7 +71,7 @@ def migrate_command(check: bool, print_sql: bool) -> int:
 
 def load_settings() -> Settings:
     settings = Settings.load()
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s")
+    begin_log(settings)
     logging.getLogger("httpx").setLevel(max(logging.WARNING, logging.getLogger().level))  # a line per request
     logging.getLogger("dramatiq").setLevel(
         logging.ERROR

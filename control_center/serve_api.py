@@ -82,6 +82,7 @@ def serve(settings: Settings, trust: Trust, listener: socket.socket, stopping: t
     config = uvicorn.Config(
         app,
         http=ImpatientProtocol,
+        log_config=None,  # its lines are ours
         log_level="warning",
         access_log=False,
         server_header=False,

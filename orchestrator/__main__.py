@@ -16,6 +16,7 @@ from persistence.errors import Afu9Error, InvalidInput
 from persistence.migrate import require_schema
 from persistence.pool import open_pool
 from persistence.settings import Settings
+from persistence.write_log import begin_log
 
 
 def orchestrate(settings: Settings, stopping: threading.Event) -> None:
@@ -50,7 +51,7 @@ def main() -> int:
         signal.signal(number, lambda *_: stopping.set())
     try:
         settings = Settings.load()
-        logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s")
+        begin_log(settings)
         orchestrate(settings, stopping)
     except Afu9Error as error:
         print(f"orchestrator: {error}", file=sys.stderr)

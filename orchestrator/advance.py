@@ -29,6 +29,7 @@ from persistence.group_commit import GroupCommit
 from persistence.json_value import encode_json
 from persistence.pool import Pool
 from persistence.transitions import Claim, Completion, Transition
+from persistence.write_log import about
 
 log = logging.getLogger(__name__)
 
@@ -173,7 +174,11 @@ class Recorder:
     def _ring(self, recorded: Sequence[Transition]) -> Sequence[Transition]:
         for transition in recorded:
             if not transition.recorded:
-                log.warning("step %s: the attempt is no longer ours, its result is dropped", transition.step_id)
+                log.warning(
+                    "step %s: the attempt is no longer ours, its result is dropped",
+                    transition.step_id,
+                    extra={"step_id": transition.step_id},
+                )
         if self._broker is not None:
             ready = [step for transition in recorded for step in transition.ready]
             with self._together.away() if ready else nullcontext():
@@ -198,7 +203,8 @@ class Recorder:
             with self._together.away():
                 return self._complete(sent.attempt, sent.go_on is not None, again=True)
         except Afu9Error as error:
-            log.error("step %s: not recorded, the reaper will charge it: %s", sent.attempt.claim.step_id, error)
+            claim = sent.attempt.claim
+            log.error("step %s: not recorded, the reaper will charge it: %s", claim.step_id, error, extra=about(claim))
             return None
 
     def _completed(self, answered: Sequence[tuple[_Sent, Transition]]) -> None:

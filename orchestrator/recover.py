@@ -9,8 +9,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import redis
+from psycopg.rows import DictRow
 
 from orchestrator.broker import StepBroker
 from orchestrator.count_ends import count_charge, count_execution
@@ -73,19 +75,27 @@ def reap(pool: Pool, broker: StepBroker, lease_seconds: float, max_lost: int) ->
     parameters = {"silence": lease_seconds, "max_lost": max_lost, "limit": BATCH}
     rows = run(pool, "reap_steps", parameters)
     for row in rows:
-        log.warning("step %(step_id)s: attempt %(attempt)d charged: %(reason)s; now %(step_status)s", row)
+        log.warning(
+            "step %(step_id)s: attempt %(attempt)d charged: %(reason)s; now %(step_status)s", row, extra=_about(row)
+        )
         RECOVERED.add(1, CAUSES.get(row["reason"], "other"))
         count_charge(charged(row), "engine_error")
     ready = [step for row in rows for step in ready_steps(row)]
     push_steps(broker, ready, changed=[row["execution_id"] for row in rows])
     expired = run(pool, "expire_executions", {"limit": BATCH})
     for row in expired:
-        log.warning("execution %s ran longer than its timeoutMs", row["execution_id"])
+        about = {"execution_id": row["execution_id"]}
+        log.warning("execution %(execution_id)s ran longer than its timeoutMs", about, extra=about)
         count_execution(row["workflow"] or UNNAMED, "failed", "timeout")
     push_steps(broker, (), changed=[row["execution_id"] for row in expired])
     run(pool, "bury_workers", {"silence": lease_seconds})
     _tidy(pool, broker)
     return len(rows)
+
+
+def _about(row: DictRow) -> dict[str, Any]:
+    """The ids of a log line."""
+    return {name: row[name] for name in ("execution_id", "step_id", "attempt")} | {"step": row["step_name"]}
 
 
 def _tidy(pool: Pool, broker: StepBroker) -> None:

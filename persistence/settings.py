@@ -58,6 +58,7 @@ class Settings(BaseSettings):
     metrics_host: str = Field("127.0.0.1", validation_alias="AFU9_METRICS_HOST", min_length=1)
     metrics_port: int = Field(0, validation_alias="AFU9_METRICS_PORT", ge=0, le=65_535)
     log_level: str = Field("INFO", validation_alias="AFU9_LOG_LEVEL", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    log_format: Literal["text", "json"] = Field("text", validation_alias="AFU9_LOG_FORMAT")
 
     @classmethod
     def load(cls) -> Settings:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from persistence.transitions import Claim, ReadyStep
+from persistence.write_log import BUSY_WITH
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,10 @@ class InFlight:
         return len(self._running)
 
     def end(self, step: ReadyStep) -> None:
+        """Called by the thread that ran it, after its charge."""
         with self._lock:
             self._running.pop(step, None)
+        BUSY_WITH.set(None)
 
     def hand(self, handed: Handed) -> ReadyStep:
         """Keeps a claim for the thread that gets its message."""

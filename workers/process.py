@@ -30,6 +30,7 @@ from persistence.ids import time_ordered_uuid
 from persistence.migrate import require_schema
 from persistence.pool import check_database, open_pool
 from persistence.settings import Settings
+from persistence.write_log import name_worker
 from workers.deliver_directly import DirectDelivery
 from workers.drain import drain
 from workers.in_flight import InFlight
@@ -128,6 +129,7 @@ class WorkerProcess(Middleware):
         self._lease.start()
         self._catalogue.start()
         broker.teller.start()
+        name_worker(self.worker_id)
         for handler in logging.getLogger().handlers:
             handler.addFilter(RedactingFilter(tools.secrets))
 

@@ -35,6 +35,7 @@ from persistence.transitions import (
     complete_steps,
     reserve_cost,
 )
+from persistence.write_log import BUSY_WITH, about
 from workers.in_flight import Handed, InFlight
 from workers.work_queue import WorkQueue
 
@@ -105,6 +106,7 @@ class StepRunner:
         if not isinstance(attempt.outcome, Succeeded | Skipped):
             self.recorder.advance(attempt)
             return
+        BUSY_WITH.set(None)  # this thread may record for others now
         try:
             self.recorder.send(attempt, self._successor(handed))
         except InvalidInput:  # what the tool was sent cannot be stored
@@ -116,7 +118,9 @@ class StepRunner:
             try:
                 self.recorder.release(claim, STOPPING)
             except Afu9Error as error:
-                log.error("step %s: not handed back, the reaper will charge it: %s", claim.step_id, error)
+                log.error(
+                    "step %s: not handed back, the reaper will charge it: %s", claim.step_id, error, extra=about(claim)
+                )
 
     def _attempt(self, step: ReadyStep, handed: Handed | None) -> Attempt | None:
         if handed is not None and self.in_flight.closed.is_set():
@@ -128,6 +132,7 @@ class StepRunner:
         if claim.step_index == 0 and claim.attempt == 1:
             EXECUTION_START_DELAY.add(seconds_since(claim.step_id), STEP_QUEUE)
         planned = self._plan(claim.definition_hash).steps[claim.step_index]
+        BUSY_WITH.set((claim, planned.name))
         held_until = time.monotonic() + (planned.timeout_ms or self._timeout_ms) / 1000 + GRACE
         cancelled = self.in_flight.cancelled(step)
         attempt = attempt_step(claim, planned, self._tools, cancelled, held_until, self._limit(claim))

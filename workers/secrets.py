@@ -140,8 +140,11 @@ class Secrets:
         return self._known.sub(BLOT, text) if self._known else text
 
 
+_TRACEBACK = logging.Formatter()
+
+
 class RedactingFilter(logging.Filter):
-    """Keeps known secret values out of a handler's lines."""
+    """Keeps known secret values out of a handler's lines, and of the tracebacks below them."""
 
     def __init__(self, secrets: Secrets):
         super().__init__()
@@ -151,4 +154,8 @@ class RedactingFilter(logging.Filter):
         text = record.getMessage()
         if (shown := self._secrets.redact_text(text)) != text:
             record.msg, record.args = shown, None
+        if record.exc_info and not record.exc_text:
+            record.exc_text = _TRACEBACK.formatException(record.exc_info)
+        if record.exc_text:
+            record.exc_text = self._secrets.redact_text(record.exc_text)
         return True

@@ -5,7 +5,6 @@ With embedded servers the worker is ours too, unless their owner has one; else t
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -36,6 +35,7 @@ from persistence.executions import find_execution, get_execution_steps, require_
 from persistence.json_value import encode_json
 from persistence.pool import Pool, open_pool, run
 from persistence.settings import Settings
+from persistence.write_log import begin_log
 
 INTERVAL = 0.1  # seconds between two looks
 
@@ -230,8 +230,8 @@ class DatabaseSource:
             return
         from workers.serve import Served
 
-        logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
         settings = services.settings
+        begin_log(settings, "WARNING", "%(levelname)s %(message)s")
         pool = open_pool(settings.database_dsn)
         broker = StepBroker(settings.redis_url, namespace=settings.namespace)
         recovery = Recovery(pool, broker, settings)
