@@ -134,7 +134,7 @@ def in_ms(moment: datetime) -> datetime:
 
 
 def result_object(execution: Row, steps: Sequence[Row]) -> dict[str, Any]:
-    """The whole result: {executionId, status, input, output, error, forkedFrom, steps: [...]}, durations in ms."""
+    """The whole result: {executionId, traceId, status, input, output, error, forkedFrom, steps: [...]}, durations in ms."""
     return {
         "executionId": str(execution["id"]),
         "status": execution["status"],
@@ -144,6 +144,7 @@ def result_object(execution: Row, steps: Sequence[Row]) -> dict[str, Any]:
         "startedAt": iso(execution["started_at"]),
         "completedAt": iso(execution["completed_at"]),
         "forkedFrom": text(execution["forked_from"]),
+        "traceId": trace_id(execution["id"]),
         **cost_keys(execution),
         "steps": step_objects(steps),
     }
@@ -207,6 +208,11 @@ def show_state(state: Row) -> dict[str, Any]:
 def cost_keys(row: Row) -> dict[str, Any]:
     """Of an execution or a step: US dollars as a decimal text, null if nothing is priced, and the calls without a price."""
     return {"costUsd": dollars(row.get("cost_nanos")), "unpricedCalls": row.get("unpriced_calls")}
+
+
+def trace_id(execution_id: UUID | str) -> str:
+    """An execution's trace has the execution's id, as 32 digits."""
+    return str(execution_id).replace("-", "")
 
 
 def dollars(nanos: int | None) -> str | None:

@@ -68,8 +68,10 @@ def serve(settings: Settings, trust: Trust, listener: socket.socket, stopping: t
     from control_center.api.app import make_app
     from control_center.api.await_request import ImpatientProtocol
     from control_center.api.serve import ApiServer
+    from orchestrator import trace
     from orchestrator.serve_metrics import MetricsServer, fleet_text
 
+    trace.begin("api", payloads=settings.trace_payloads)
     app = make_app(settings, trust)
     stopped_at = time.monotonic()
     metrics = MetricsServer(
@@ -106,6 +108,7 @@ def serve(settings: Settings, trust: Trust, listener: socket.socket, stopping: t
     gc.freeze()  # what stays for good is not looked through again: 0.1 s in the middle of every tenth page of 500 steps
     server.run(sockets=[listener])
     metrics.stop(stopped_at + settings.drain_seconds - time.monotonic())
+    trace.end()
     if not server.started:
         raise Afu9Error("the API could not start: see above")
 

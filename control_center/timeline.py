@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from control_center.progress import dollars, elapsed_ms, in_ms
+from control_center.progress import dollars, elapsed_ms, in_ms, trace_id
 from control_center.source import Row
 from workers.secrets import redact
 
@@ -40,6 +40,7 @@ def render_execution(
     if execution.get("forked_from"):
         yield f"made of {execution['forked_from']}"
     yield from _cost(execution)
+    yield f"trace {trace_id(execution['id'])}"
     yield ""
     yield from render_timeline(execution, steps, events)
     yield from _render_controls(steps, events, replaced)

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 
+from orchestrator import trace
 from orchestrator.broker import StepBroker
 from orchestrator.measure import Fleet
 from orchestrator.recover import Recovery
@@ -35,6 +36,7 @@ def orchestrate(settings: Settings, stopping: threading.Event) -> None:
             fleet=lambda: fleet_text(fleet),
         )
         metrics.start()
+        trace.begin("orchestrator")
         recovery.start()
         logging.getLogger(__name__).info("orchestrator: dispatching and reaping")
         stopping.wait()
@@ -43,6 +45,7 @@ def orchestrate(settings: Settings, stopping: threading.Event) -> None:
         recovery.stop()
         metrics.stop(stopped_at + settings.drain_seconds - time.monotonic())
         broker.close()
+    trace.end()
 
 
 def main() -> int:

@@ -139,7 +139,7 @@ class Recorder:
                 )
             case never:
                 assert_never(never)
-        _count(attempt, transition)
+        self._count(attempt, transition)
         return self._ring([transition])[0]
 
     def send(self, attempt: Attempt, go_on: Callable[[Claim], None] | None) -> None:
@@ -164,7 +164,7 @@ class Recorder:
             delay_ms=1000,
             params=None,
         )
-        count_charge(transition, "engine_error")
+        count_charge(self._pool, transition, "engine_error")
         return self._ring([transition])[0]
 
     def release(self, claim: Claim, reason: str) -> Transition:
@@ -215,7 +215,11 @@ class Recorder:
                     sent.go_on(transition.successor)
         finally:
             for sent, transition in answered:
-                _count(sent.attempt, transition)
+                self._count(sent.attempt, transition)
+
+    def _count(self, attempt: Attempt, transition: Transition) -> None:
+        cost = attempt.cost.nanos if attempt.cost is not None else None
+        count_attempt(self._pool, attempt.step, attempt.outcome, transition, cost)
 
     def _charge(self, attempt: Attempt, failed: Failed) -> Transition:
         step, claim = attempt.step, attempt.claim
@@ -233,11 +237,6 @@ class Recorder:
             unpriced=attempt.unpriced,
             patience=attempt.patience,
         )
-
-
-def _count(attempt: Attempt, transition: Transition) -> None:
-    cost = attempt.cost.nanos if attempt.cost is not None else None
-    count_attempt(attempt.step, attempt.outcome, transition, cost)
 
 
 def _completion(attempt: Attempt, hand_over: bool) -> Completion:

@@ -6,10 +6,12 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from random import getrandbits
 from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
+from orchestrator import trace
 from orchestrator.advance import Attempt
 from orchestrator.builtin_tools import BUILTIN
 from orchestrator.count_ends import outcome_reason
@@ -24,6 +26,7 @@ from persistence.json_value import encode_json
 from persistence.transitions import Claim
 
 CALLING: dict[int, str] = {}  # the servers that threads of this process wait for
+UNTRACED: AbstractContextManager[None] = nullcontext()
 Admit: TypeAlias = Callable[[int], Failed | None]  # nano-dollars that a call is sure to cost -> why it may not be made
 
 
@@ -87,34 +90,40 @@ def attempt_step(
         price = price_of(prices, step.tool_name)
         if (refused := admit(price.known_nanos if price is not None else 0)) is not None:
             return Attempt(claim, step, shown, refused, held_until=held_until)
-    thread = threading.get_ident()
-    CALLING[thread] = step.server
-    began = time.monotonic()
-    try:
-        outcome = tools.call(
-            step.server,
-            step.tool_name,
-            params,
-            timeout=step.timeout_ms / 1000 if step.timeout_ms else None,
-            idempotency_key=key,
-            meta={"traceparent": traceparent(claim.execution_id)},
-            cancelled=cancelled,
+    call = trace.on.call(claim, step, tools.shown) if trace.on is not None else None
+    meta = call.meta if call is not None else {"traceparent": traceparent(claim.execution_id)}
+    with call or UNTRACED:
+        thread = threading.get_ident()
+        CALLING[thread] = step.server
+        began = time.monotonic()
+        try:
+            outcome = tools.call(
+                step.server,
+                step.tool_name,
+                params,
+                timeout=step.timeout_ms / 1000 if step.timeout_ms else None,
+                idempotency_key=key,
+                meta=meta,
+                cancelled=cancelled,
+            )
+        finally:
+            CALLING.pop(thread, None)
+        seconds, limited = time.monotonic() - began, admit is not None
+        TOOL_CALL_DURATION.add(seconds, step.server, step.tool_name, outcome_reason(outcome))
+        cost = cost_of(outcome, step.server, step.tool_name, prices, seconds, limited=limited)
+        pause = None
+        if isinstance(outcome, Succeeded) and (step.fail_when is not None or step.pause_when is not None):
+            outcome, pause = _looked_at(outcome, step, claim.scope)
+        settled, text = settle(
+            outcome,
+            step,
+            may_repeat=lambda: tools.may_repeat(step.server, step.tool_name, step.idempotent),
+            max_output_bytes=tools.max_output_bytes,
         )
-    finally:
-        CALLING.pop(thread, None)
-    seconds, limited = time.monotonic() - began, admit is not None
-    TOOL_CALL_DURATION.add(seconds, step.server, step.tool_name, outcome_reason(outcome))
-    cost = cost_of(outcome, step.server, step.tool_name, prices, seconds, limited=limited)
-    pause = None
-    if isinstance(outcome, Succeeded) and (step.fail_when is not None or step.pause_when is not None):
-        outcome, pause = _looked_at(outcome, step, claim.scope)
-    settled, text = settle(
-        outcome,
-        step,
-        may_repeat=lambda: tools.may_repeat(step.server, step.tool_name, step.idempotent),
-        max_output_bytes=tools.max_output_bytes,
-    )
-    return Attempt(claim, step, shown, settled, text, held_until, pause, cost)
+        attempt = Attempt(claim, step, shown, settled, text, held_until, pause, cost)
+        if call is not None:
+            call.attempt = attempt
+        return attempt
 
 
 def _ended_by_hand(claim: Claim, step: PlannedStep, wanted: Mapping[str, Any], held_until: float) -> Attempt:
@@ -143,5 +152,5 @@ def _looked_at(
 
 
 def traceparent(execution_id: UUID) -> str:
-    """The W3C trace context of one attempt: its trace is the execution, its span is new."""
+    """The W3C trace context of an attempt that is not traced: its trace is the execution, its span is new."""
     return f"00-{execution_id.hex}-{getrandbits(64) or 1:016x}-01"

@@ -251,7 +251,7 @@ class Controller:
             workflow = fork.workflow.name or UNNAMED
             EXECUTIONS_STARTED.add(1, workflow)
             STEP_REUSE.add(len(fork.reused), workflow)
-            _count_end(workflow, status)
+            _count_end(self._pool, row["execution_id"], workflow, status)
         return Done(row["execution_id"], wish.action, status, tuple(allowed_actions(status)))
 
     def _done(self, facts: Facts, wish: Wish, row: Mapping[str, Any]) -> Done:
@@ -264,12 +264,12 @@ class Controller:
                 f"execution {facts.id} has moved meanwhile: it is {status} now; nothing was changed", status, allowed
             )
         self._ring(row, facts.id)
-        _count_end(facts.definition.get("name") or UNNAMED, status)
+        _count_end(self._pool, facts.id, facts.definition.get("name") or UNNAMED, status)
         return Done(facts.id, wish.action, status, tuple(allowed_actions(status)))
 
     def _ring(self, row: Mapping[str, Any], *changed: UUID) -> None:
         if self._broker is not None:
-            ready = ready_steps(dict(row)) if "ready_steps" in row else ()
+            ready = ready_steps({"execution_id": changed[0], **row}) if "ready_steps" in row else ()
             push_steps(self._broker, ready, changed=changed, force=True)
 
 
@@ -277,10 +277,10 @@ def _allowed(facts: Facts) -> tuple[str, ...]:
     return tuple(allowed_actions(facts.status, ours=facts.definition_hash is not None))
 
 
-def _count_end(workflow: str, status: str) -> None:
+def _count_end(pool: Pool, execution_id: UUID, workflow: str, status: str) -> None:
     """A control may be what ends an execution."""
     if status in ("completed", "cancelled"):
-        count_execution(workflow, status, OK if status == "completed" else "cancelled")
+        count_execution(pool, execution_id, workflow, status, OK if status == "completed" else "cancelled")
 
 
 def _known_kind(kind: str) -> None:

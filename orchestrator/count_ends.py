@@ -1,4 +1,5 @@
-"""Counts what a recorded attempt came to. Called after the commit, with what the transition answered."""
+"""Counts what a recorded attempt came to, and traces the end of an execution. Called after the commit, with what the
+transition answered."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import time
 from typing import Final
 from uuid import UUID
 
+from orchestrator import trace
 from orchestrator.metrics import (
     COST,
     EXECUTION_DURATION,
@@ -16,6 +18,7 @@ from orchestrator.metrics import (
 )
 from orchestrator.outcome import Cancelled, Failed, Outcome, Skipped, Succeeded
 from orchestrator.plan import UNNAMED, PlannedStep
+from persistence.pool import Pool
 from persistence.transitions import Transition
 
 OK: Final = "ok"
@@ -52,7 +55,9 @@ def outcome_reason(outcome: Outcome) -> str:
             return "cancelled"
 
 
-def count_attempt(step: PlannedStep, outcome: Outcome, transition: Transition, cost_nanos: int | None) -> None:
+def count_attempt(
+    pool: Pool, step: PlannedStep, outcome: Outcome, transition: Transition, cost_nanos: int | None
+) -> None:
     """An attempt whose plan is known."""
     if not transition.recorded:
         LEASE_LOST.add(1)
@@ -64,16 +69,18 @@ def count_attempt(step: PlannedStep, outcome: Outcome, transition: Transition, c
         reason = "tool_error"  # its result could not be stored
     count_step(step.workflow, step.name, transition.step_status, reason)
     if transition.ended or (transition.execution_status == "completed" and not step.successors):
-        count_execution(step.workflow, transition.execution_status, reason, transition.step_id)
+        status, ended = transition.execution_status, transition.execution_id
+        count_execution(pool, ended, step.workflow, status, reason, transition.step_id)
 
 
-def count_charge(transition: Transition, reason: str) -> None:
+def count_charge(pool: Pool, transition: Transition, reason: str) -> None:
     """An attempt that is known by its rows alone."""
     if transition.recorded:
         workflow = transition.workflow or UNNAMED
         count_step(workflow, transition.step_name, transition.step_status, reason)
         if transition.ended:
-            count_execution(workflow, transition.execution_status, reason, transition.step_id)
+            status, ended = transition.execution_status, transition.execution_id
+            count_execution(pool, ended, workflow, status, reason, transition.step_id)
 
 
 def count_step(workflow: str, step: str, status: str, reason: str) -> None:
@@ -84,9 +91,14 @@ def count_step(workflow: str, step: str, status: str, reason: str) -> None:
         STEP_RETRIES.add(1, workflow, step, reason)
 
 
-def count_execution(workflow: str, status: str, reason: str, step_id: UUID | None = None) -> None:
+def count_execution(
+    pool: Pool, execution_id: UUID | None, workflow: str, status: str, reason: str, step_id: UUID | None = None
+) -> None:
     """An execution that came to its end. With continueOnError it completes whatever its last step came to."""
-    EXECUTIONS_FINISHED.add(1, workflow, status, OK if status == "completed" else reason)
+    reason = OK if status == "completed" else reason
+    EXECUTIONS_FINISHED.add(1, workflow, status, reason)
+    if trace.on is not None and execution_id is not None:
+        trace.on.execution_ended(pool, execution_id, workflow, status, reason)
     if step_id is not None:
         EXECUTION_DURATION.add(seconds_since(step_id), workflow)
 

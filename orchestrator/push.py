@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 from itertools import islice
 from typing import cast
@@ -17,6 +18,7 @@ import redis
 from dramatiq import Message
 from dramatiq.broker import MessageProxy
 
+from orchestrator import trace
 from orchestrator.broker import StepBroker
 from orchestrator.hints import write_hint
 from persistence.transitions import ReadyStep
@@ -72,7 +74,9 @@ def push_steps(
     try:
         for batch in _batches(steps):
             hint = "" if told else write_hint(changed)
-            pushed += broker.enqueue_many([step_message(step) for step in batch], force=force, hint=hint)
+            messages = [step_message(step) for step in batch]
+            with trace.on.sending(STEP_QUEUE, batch, messages) if trace.on is not None else nullcontext():
+                pushed += broker.enqueue_many(messages, force=force, hint=hint)
             told = True
         if not told:
             broker.tell(changed)

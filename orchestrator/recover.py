@@ -79,14 +79,14 @@ def reap(pool: Pool, broker: StepBroker, lease_seconds: float, max_lost: int) ->
             "step %(step_id)s: attempt %(attempt)d charged: %(reason)s; now %(step_status)s", row, extra=_about(row)
         )
         RECOVERED.add(1, CAUSES.get(row["reason"], "other"))
-        count_charge(charged(row), "engine_error")
+        count_charge(pool, charged(row), "engine_error")
     ready = [step for row in rows for step in ready_steps(row)]
     push_steps(broker, ready, changed=[row["execution_id"] for row in rows])
     expired = run(pool, "expire_executions", {"limit": BATCH})
     for row in expired:
         about = {"execution_id": row["execution_id"]}
         log.warning("execution %(execution_id)s ran longer than its timeoutMs", about, extra=about)
-        count_execution(row["workflow"] or UNNAMED, "failed", "timeout")
+        count_execution(pool, row["execution_id"], row["workflow"] or UNNAMED, "failed", "timeout")
     push_steps(broker, (), changed=[row["execution_id"] for row in expired])
     run(pool, "bury_workers", {"silence": lease_seconds})
     _tidy(pool, broker)

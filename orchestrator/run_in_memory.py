@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 from typing import Any, assert_never
 from uuid import UUID
 
+from orchestrator import trace
 from orchestrator.advance import Attempt, is_retryable, retry_delay
 from orchestrator.attempt_step import ToolCaller, attempt_step
 from orchestrator.builtin_tools import BUILTIN
+from orchestrator.count_ends import OK
 from orchestrator.definition import Workflow
 from orchestrator.outcome import Cancelled, Failed, Skipped, Succeeded
-from orchestrator.plan import PlannedStep, definition_hash, plan
+from orchestrator.plan import UNNAMED, PlannedStep, definition_hash, plan
 from orchestrator.price import has_room, over_limit
 from persistence.ids import time_ordered_uuid
 from persistence.transitions import Claim
@@ -73,6 +75,7 @@ def run_in_memory(workflow: Workflow, context: Mapping[str, Any], tools: ToolCal
 class _InMemoryRun:
     def __init__(self, workflow: Workflow, context: Mapping[str, Any], tools: ToolCaller):
         self._execution_id = time_ordered_uuid()
+        self._name = workflow.name or UNNAMED
         self._digest = definition_hash(workflow)
         self._steps = plan(workflow).steps
         self._continue = plan(workflow).continue_on_error
@@ -82,6 +85,8 @@ class _InMemoryRun:
         self._context = context
         self._tools = tools
         self._pause: str | None = None
+        if trace.on is not None:
+            trace.on.submitting([self._execution_id])
         self._results = {step.index: StepResult(step.name, "pending") for step in self._steps}
 
     def run(self) -> InMemoryResult:
@@ -167,6 +172,9 @@ class _InMemoryRun:
         steps = tuple(self._results[step.index] for step in self._steps)
         priced = [result.cost_nanos for result in steps if result.cost_nanos is not None]
         unpriced = sum(self._unpriced(step) for step in self._steps)
+        if trace.on is not None:
+            reason = OK if status in ("completed", "paused") else "tool_error"
+            trace.on.execution_ended(None, self._execution_id, self._name, status, reason)
         return InMemoryResult(
             self._execution_id, status, variables, error, steps, sum(priced) if priced else None, unpriced
         )

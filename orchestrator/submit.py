@@ -10,6 +10,7 @@ from uuid import UUID
 
 from psycopg.rows import DictRow
 
+from orchestrator import trace
 from orchestrator.broker import StepBroker
 from orchestrator.definition import Workflow
 from orchestrator.metrics import EXECUTIONS_STARTED
@@ -63,7 +64,7 @@ class Submitter:
     ) -> list[Submitted]:
         """The same for a definition that the database has, of this name. Single requests of many threads are submitted
         together."""
-        rows = [_row(request) for request in requests]
+        rows = _rows(requests)
         if len(rows) == 1:
             return _counted(name, [self._gathered(digest, workflow_id)(rows[0])])
         return _counted(name, self._submit(digest, workflow_id, rows))
@@ -78,7 +79,7 @@ class Submitter:
 
     def submit_named(self, name: str, requests: Sequence[Request]) -> tuple[UUID, list[Submitted]]:
         """The same for a registered workflow's newest version; its id too. Raises NotFound, Disabled."""
-        rows = [_row(request) for request in requests]
+        rows = _rows(requests)
         if len(rows) == 1:
             workflow_id, submitted = self._named(name)(rows[0])
             return workflow_id, _counted(name, [submitted])
@@ -128,6 +129,12 @@ def _gather(together: Callable[[Sequence[dict[str, Any]]], list[Answer]]) -> Gat
         return together([row])[0]
 
     return Gather(together, alone, key=lambda row: str(row["id"]))
+
+
+def _rows(requests: Sequence[Request]) -> list[dict[str, Any]]:
+    if trace.on is not None:
+        trace.on.submitting([request.id for request in requests])
+    return [_row(request) for request in requests]
 
 
 def _row(request: Request) -> dict[str, Any]:

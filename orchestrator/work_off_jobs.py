@@ -52,7 +52,7 @@ def work_off(pool: Pool, broker: StepBroker, lease_seconds: float) -> float:
         if told["done"]:
             push_steps(broker, ready_steps(told), changed=[row["id"]], force=True)
             if job["action"] == "cancel":
-                count_execution(told["workflow"] or UNNAMED, "cancelled", "cancelled")
+                count_execution(pool, row["id"], told["workflow"] or UNNAMED, "cancelled", "cancelled")
     run(pool, "leave_job", {"id": job["id"], "completed": len(rows) < PAGE})
     return 0.0
 

@@ -59,6 +59,7 @@ class Settings(BaseSettings):
     metrics_port: int = Field(0, validation_alias="AFU9_METRICS_PORT", ge=0, le=65_535)
     log_level: str = Field("INFO", validation_alias="AFU9_LOG_LEVEL", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     log_format: Literal["text", "json"] = Field("text", validation_alias="AFU9_LOG_FORMAT")
+    trace_payloads: bool = Field(False, validation_alias="AFU9_TRACE_PAYLOADS")
 
     @classmethod
     def load(cls) -> Settings:

@@ -12,7 +12,8 @@ import math
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 from uuid import UUID
 
@@ -29,10 +30,11 @@ CLAIM_TRIES = 3  # the connection broke during each
 
 @dataclass(frozen=True, slots=True)
 class ReadyStep:
-    """A step to push: its id, and the attempt count its claim must find."""
+    """A step to push: its id, and the attempt count its claim must find. `execution_id`: its execution, where known."""
 
     step_id: UUID
     attempt: int
+    execution_id: UUID | None = field(default=None, compare=False)
 
     def __hash__(self) -> int:
         return self.step_id.int & 0x7FFFFFFFFFFFFFFF  # the random half
@@ -132,7 +134,9 @@ def submit_named(pool: Pool, name: str, requests: Sequence[dict[str, Any]]) -> t
 
 
 def _submitted(row: DictRow) -> Submitted:
-    return Submitted(row["execution_id"], row["created"], tuple(ReadyStep(step, 0) for step in row["ready_steps"]))
+    execution_id = row["execution_id"]
+    ready = tuple(ReadyStep(step, 0, execution_id) for step in row["ready_steps"])
+    return Submitted(execution_id, row["created"], ready)
 
 
 def claim_steps(pool: Pool, steps: Sequence[ReadyStep], worker_id: UUID, timeout_ms: int) -> list[Claim | None]:
@@ -311,5 +315,6 @@ def _transition(step_id: UUID, row: DictRow) -> Transition:
 
 
 def ready_steps(row: DictRow) -> tuple[ReadyStep, ...]:
-    """The parallel arrays of an answer, as steps."""
-    return tuple(map(ReadyStep, row["ready_steps"] or (), row["ready_attempts"] or ()))
+    """The parallel arrays of an answer, as steps of its execution."""
+    steps = row["ready_steps"]
+    return tuple(map(ReadyStep, steps, row["ready_attempts"], repeat(row.get("execution_id")))) if steps else ()

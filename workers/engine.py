@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from orchestrator import trace
 from orchestrator.attempt_step import ToolCaller
 from orchestrator.definition import Workflow
 from orchestrator.run_in_memory import StepResult, run_in_memory
@@ -75,6 +76,7 @@ class WorkflowEngine:
     ) -> ExecutionResult:
         """Runs the workflow to its end. `context` holds `input`, preset `variables`, and whatever else the templates read
         (`repo`, ...). Raises InvalidDefinition; a failing step is not an exception but a result with status failed."""
+        trace.adopt(payloads=self._settings.trace_payloads)
         checked = workflow if isinstance(workflow, Workflow) else validate(dict(workflow))
         started = time.monotonic()
         pool = self._database()
@@ -114,6 +116,7 @@ class WorkflowEngine:
 
     def go_on(self, execution_id: UUID) -> ExecutionResult:
         """Works here on an execution that was submitted, or let go on, until it rests. Raises NotFound, Unreachable."""
+        trace.adopt(payloads=self._settings.trace_payloads)
         started = time.monotonic()
         pool = self._database()
         if pool is None:

@@ -19,6 +19,7 @@ from dramatiq import Broker
 from dramatiq.middleware import Middleware, MiddlewareError
 from prometheus_client.core import GaugeMetricFamily
 
+from orchestrator import trace
 from orchestrator.attempt_step import CALLING
 from orchestrator.broker import StepBroker
 from orchestrator.hints import Teller
@@ -31,6 +32,7 @@ from persistence.migrate import require_schema
 from persistence.pool import check_database, open_pool
 from persistence.settings import Settings
 from persistence.write_log import name_worker
+from workers.admit import Admission
 from workers.deliver_directly import DirectDelivery
 from workers.drain import drain
 from workers.in_flight import InFlight
@@ -100,6 +102,11 @@ class WorkerProcess(Middleware):
         self.tools = tools = Tools.from_settings(
             self._client, settings, self._pool, known=self._catalogue.wait_for, waiting=queue.calling
         )
+        trace.begin("worker", payloads=settings.trace_payloads)
+        if trace.on is not None:
+            from workers.trace_messages import TraceMessages
+
+            broker.add_middleware(TraceMessages(trace.on), after=Admission)
         self._lease = Lease(
             settings.database_dsn,
             self.worker_id,
@@ -192,6 +199,7 @@ class WorkerProcess(Middleware):
             broker.teller.stop()
         self._client.close()
         self._pool.close()
+        trace.end()
         self._metrics.stop(self._stopped_at + self._settings.drain_seconds - time.monotonic())
         log.info("worker %s: stopped", self.worker_id)
 

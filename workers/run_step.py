@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from functools import lru_cache, partial
 from uuid import UUID
 
+from orchestrator import trace
 from orchestrator.advance import Attempt, Recorder
 from orchestrator.attempt_step import Admit, ToolCaller, attempt_step
 from orchestrator.broker import StepBroker
@@ -129,6 +130,8 @@ class StepRunner:
         claim = handed.claim if handed is not None else self._claimed(step)
         if claim is None:
             return None
+        if trace.on is not None:
+            trace.on.claimed(claim)
         if claim.step_index == 0 and claim.attempt == 1:
             EXECUTION_START_DELAY.add(seconds_since(claim.step_id), STEP_QUEUE)
         planned = self._plan(claim.definition_hash).steps[claim.step_index]

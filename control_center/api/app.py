@@ -35,6 +35,7 @@ from control_center.api.prefix import Prefix
 from control_center.dashboard import SCREENS
 from control_center.dashboard.pages import is_page, show_fault
 from control_center.keys import Trust
+from orchestrator import trace
 from orchestrator.broker import StepBroker
 from orchestrator.control import Controller
 from orchestrator.measure import Fleet
@@ -119,5 +120,10 @@ def make_app(settings: Settings, trust: Trust) -> FastAPI:
     problems.describe(app)
     app.add_middleware(Limits, per_second=settings.api_requests_per_second)
     app.add_middleware(Measured)
+    trace.adopt(payloads=settings.trace_payloads)
+    if trace.on is not None:
+        from control_center.api.trace_requests import Traced
+
+        app.add_middleware(Traced, spans=trace.on)
     app.add_middleware(Prefix, root=settings.api_root)
     return app

@@ -59,9 +59,10 @@ class BatchRequest(_Shape):
 
 
 class Accepted(_Shape):
-    """`url`: where the execution is read."""
+    """`url`: where the execution is read. `traceId`: its trace's."""
 
     execution_id: str
+    trace_id: str
     workflow_id: str | None
     url: str
 
@@ -120,7 +121,8 @@ class ExecutionList(_Shape):
 
 
 class Execution(_Shape):
-    """`forkedFrom`: the execution that a fork or a replay was made of. `allowedActions`: the controls it takes now."""
+    """`forkedFrom`: the execution that a fork or a replay was made of. `allowedActions`: the controls it takes now.
+    `traceId`: its trace's."""
 
     id: str
     workflow_id: str | None
@@ -144,6 +146,7 @@ class Execution(_Shape):
     cost_usd: str | None = Field(description="US dollars, a decimal text; null: nothing has a price")
     unpriced_calls: int | None = Field(description="Calls whose price is not known")
     max_cost_usd: str | None = Field(description="The definition's config.maxCost")
+    trace_id: str
 
 
 class Step(_Shape):
@@ -302,6 +305,7 @@ def execution_detail(row: DictRow, steps: Sequence[DictRow], hidden: frozenset[s
             forked_from=text(row["forked_from"]),
             allowed_actions=allowed_actions(row["status"], ours=row["definition_hash"] is not None),
             max_cost_usd=dollars(row["max_cost_nanos"]),
+            trace_id=row["id"].hex,
             **cost_keys(row),
         ),
         steps=[step_shape(step, hidden) for step in steps],

@@ -169,6 +169,7 @@ def _hash(target: Target, asked: Mapping[str, Any]) -> str:
 def _accepted(submitted: Submitted, workflow_id: UUID | None) -> shapes.Accepted:
     return shapes.Accepted(
         execution_id=str(submitted.execution_id),
+        trace_id=submitted.execution_id.hex,
         workflow_id=None if workflow_id is None else str(workflow_id),
         url=f"/api/workflow/execution/{submitted.execution_id}",
     )

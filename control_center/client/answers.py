@@ -31,6 +31,7 @@ class Accepted:
     workflow_id: str | None
     url: str
     replayed: bool = False
+    trace_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,7 @@ class Execution:
     cost_usd: str | None = None
     unpriced_calls: int | None = None
     max_cost_usd: str | None = None
+    trace_id: str = ""
 
     @property
     def ended(self) -> bool:

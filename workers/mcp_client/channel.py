@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from orchestrator import trace
+from orchestrator.trace_names import JSONRPC_ID
 from persistence.json_value import InvalidJson, decode_json, encode_json
 from workers.mcp_client.budget import Budget
 from workers.mcp_client.failures import Trouble, of_rpc_error, trouble
@@ -52,6 +54,8 @@ class Channel(Protocol):
 def new_request(method: str, params: Mapping[str, Any], config: ServerConfig) -> tuple[int, bytes]:
     """A request with an id that this process has never used. Raises Trouble if the arguments cannot be sent."""
     number = next(_ids)
+    if trace.on is not None and method == "tools/call":
+        trace.on.note({JSONRPC_ID: str(number)})
     try:
         body = encode_json({"jsonrpc": "2.0", "id": number, "method": method, "params": params}).encode()
     except InvalidJson as error:

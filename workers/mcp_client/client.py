@@ -19,11 +19,14 @@ from typing import Any, Self
 
 import httpx
 
+from orchestrator import trace
 from orchestrator.outcome import Cancelled, Failed, Succeeded
+from orchestrator.trace_names import RPC_STATUS
 from persistence.errors import Fault, InvalidInput, NotFound, Unreachable
 from workers.mcp_client.budget import Budget, CallCancelled, DeadlinePassed
 from workers.mcp_client.builtin import BUILTIN_SERVER, NAME_TAKEN, BuiltinPeer
 from workers.mcp_client.call import new_call
+from workers.mcp_client.describe_call import describe_call
 from workers.mcp_client.exchange import Http
 from workers.mcp_client.failures import Trouble, clip, trouble
 from workers.mcp_client.health import ServerHealth, look
@@ -87,8 +90,14 @@ class McpClient:
             call = new_call(tool, arguments, idempotency_key, meta)
             with self._peer(config).use(budget) as era:
                 begun = True
-                return outcome_of(era.call(call, budget), config.where)
+                try:
+                    return outcome_of(era.call(call, budget), config.where)
+                finally:
+                    if trace.on is not None:
+                        trace.on.note(describe_call(config, era))
         except Trouble as error:
+            if trace.on is not None and error.code is not None:
+                trace.on.note({RPC_STATUS: str(error.code)})
             if error.failed.failure == "not_executed" and cancelled is not None and cancelled.is_set():
                 return NOT_CALLED  # the trouble may come of what else ends now: this client, its servers
             return error.failed
