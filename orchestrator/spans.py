@@ -52,6 +52,7 @@ class Spans:
     def __init__(self, provider: TracerProvider, *, payloads: bool = False):
         tracer = provider.get_tracer(names.SCOPE, version("afu9"))
         assert isinstance(tracer, Tracer)  # noqa: S101  # OTEL_SDK_DISABLED was asked before
+        self.provider = provider
         self.tracer = tracer
         self.payloads = payloads
         self._scope = InstrumentationScope(names.SCOPE, version("afu9"))

@@ -1,8 +1,8 @@
 """Every name of a span and an attribute, in one place; docs/traces.md is their table, by test.
 
 Taken from open-telemetry/semantic-conventions-genai v0.1.0 (MCP, GenAI; status Development) and from
-open-telemetry/semantic-conventions v1.45.0 (HTTP, network, errors: stable; messaging: Development). Those that begin with
-`workflow.` are ours.
+open-telemetry/semantic-conventions v1.45.0 (network, errors: stable; messaging: Development). Those that begin with
+`workflow.` are ours. Spans of HTTP requests are FastAPI's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ CALL: Final = "tools/call {}"  # an attempt that calls an MCP tool, by the tool'
 EXECUTE: Final = "execute_tool {}"  # the same of a tool of `builtin`, which no protocol is spoken with; INTERNAL
 SEND: Final = "send {}"  # an execution's messages, by the queue's name; PRODUCER
 PROCESS: Final = "process {}"  # a message, by the queue's name; CONSUMER
-REQUEST: Final = "{} {}"  # an HTTP request that changes something, by method and route; SERVER
 
 # ----------------------------------------------------------------------------------------------------------- attributes
 
@@ -50,9 +49,3 @@ MESSAGING_OPERATION: Final = "messaging.operation.name"
 MESSAGING_TYPE: Final = "messaging.operation.type"
 MESSAGE_ID: Final = "messaging.message.id"
 MESSAGE_COUNT: Final = "messaging.batch.message_count"
-
-HTTP_METHOD: Final = "http.request.method"
-HTTP_ROUTE: Final = "http.route"
-HTTP_STATUS: Final = "http.response.status_code"
-URL_PATH: Final = "url.path"
-URL_SCHEME: Final = "url.scheme"

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import anyio.to_thread
 from fastapi import Depends, FastAPI, Request, Response
+from fastapi.telemetry import TelemetryConfig
 
 from control_center.api import (
     compare_executions,
@@ -45,6 +46,7 @@ from persistence.pool import open_pool
 from persistence.settings import Settings
 
 THREADS = 16  # requests at work at once, and connections: more bring nothing
+READING = frozenset({"GET", "HEAD", "OPTIONS"})  # pages and live readers ask every second: not traced
 READ_SECONDS = 2  # of a listing's statement, at most
 
 
@@ -75,8 +77,23 @@ def _opened(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManag
     return lifespan
 
 
+def _telemetry() -> TelemetryConfig:
+    """FastAPI's span for each request that may change something, below the caller's own. What a request starts is a trace of
+    its own, linked with that span. Its metrics would be ours again, its log holds payloads."""
+    return {
+        "tracing": trace.on is not None,
+        "tracer_provider": trace.on.provider if trace.on is not None else None,
+        "operation_spans": False,
+        "metrics": False,
+        "logs": False,
+        "auto_configure": False,
+        "exclude": lambda scope: scope.get("method", "GET") in READING,
+    }
+
+
 def make_app(settings: Settings, trust: Trust) -> FastAPI:
     """An app whose pools open when it starts."""
+    trace.adopt(payloads=settings.trace_payloads)
     app = FastAPI(
         title="AFU-9",
         version="1",
@@ -86,6 +103,7 @@ def make_app(settings: Settings, trust: Trust) -> FastAPI:
         docs_url=None,  # both would load from other hosts
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
+        telemetry=_telemetry(),
     )
     app.state.exposition = Exposition("api", lambda: api_gauges(app))
     app.state.gate = Gate(lambda: app.state.pool, trust)
@@ -120,10 +138,5 @@ def make_app(settings: Settings, trust: Trust) -> FastAPI:
     problems.describe(app)
     app.add_middleware(Limits, per_second=settings.api_requests_per_second)
     app.add_middleware(Measured)
-    trace.adopt(payloads=settings.trace_payloads)
-    if trace.on is not None:
-        from control_center.api.trace_requests import Traced
-
-        app.add_middleware(Traced, spans=trace.on)
     app.add_middleware(Prefix, root=settings.api_root)
     return app

@@ -314,21 +314,11 @@ def test_the_span_of_a_request(settings: Settings, pool: Pool, seen: Traced) -> 
         refused = httpx.post(f"{api}/api/workflow/executions", json={})
         httpx.get(f"{api}/api/workflow/executions")
         httpx.post(f"{api}/nowhere/secret")
-    refused.close()
-    assert [attributes(span) for span in seen.all()] == [
-        {
-            "http.request.method": "POST",
-            "http.route": "/api/workflow/executions",
-            "http.response.status_code": refused.status_code,
-            "url.path": "/api/workflow/executions",
-            "url.scheme": "http",
-        },
-        {
-            "http.request.method": "POST",
-            "http.response.status_code": 404,
-            "url.path": "/nowhere/secret",
-            "url.scheme": "http",
-        },
+    told = [attributes(span) for span in seen.all()]
+    names = ("http.request.method", "http.route", "http.response.status_code", "url.path")
+    assert [[one.get(name) for name in names] for one in told] == [
+        ["POST", "/api/workflow/executions", refused.status_code, "/api/workflow/executions"],
+        ["POST", None, 404, "/nowhere/secret"],
     ]
     assert [(span.name, span.kind) for span in seen.all()] == [
         ("POST /api/workflow/executions", SpanKind.SERVER),

@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 CONSTRAINTS = Path(__file__).parents[2] / "constraints.txt"
-EXTRAS = {"", "embedded", "demo", "archive", "dev"}
+EXTRAS = {"", "embedded", "demo", "archive", "otel", "dev"}
 OURS = "afu9"
 WITH_PYTHON = {"pip", "setuptools"}  # of the virtual environment, not of the project
 
