@@ -14,13 +14,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import version
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 from uuid import UUID
 
 from dramatiq import Message
 from opentelemetry import trace
-from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.sdk.trace import ReadableSpan, Tracer, TracerProvider
 from opentelemetry.sdk.trace.sampling import Decision
@@ -29,21 +27,17 @@ from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, S
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from orchestrator import trace_names as names
-from orchestrator.advance import Attempt
 from orchestrator.builtin_tools import BUILTIN
-from orchestrator.outcome import Cancelled, Failed, Succeeded
 from orchestrator.plan import PlannedStep
+from orchestrator.trace_call import Call, mark
 from persistence.errors import Afu9Error
-from persistence.json_value import encode_json
 from persistence.pool import Pool, run
 from persistence.transitions import Claim, ReadyStep
 
 HALF: Final = (1 << 64) - 1
 REMEMBERED: Final = 10_000  # submitters' spans
-LONGEST: Final = 8192  # characters of a payload
 
 _trace_context = TraceContextTextMapPropagator()
-_baggage = W3CBaggagePropagator()
 
 
 class Spans:
@@ -137,7 +131,7 @@ class Spans:
             yield
         except Exception as error:
             for span in spans:
-                _mark(span, type(error).__name__)
+                mark(span, type(error).__name__)
             raise
         finally:
             for span in spans:
@@ -194,7 +188,7 @@ class Spans:
         (span, token), self._here.processing = self._here.processing, None
         detach(token)
         if fault is not None:
-            _mark(span, type(fault).__name__)
+            mark(span, type(fault).__name__)
         span.end()
 
     # ------------------------------------------------------------------------------------------------------ calls
@@ -234,50 +228,6 @@ class Spans:
         return trace.set_span_in_context(NonRecordingSpan(self.root(execution_id)), context)
 
 
-class Call:
-    """A call under way. `meta`: what its request carries; `attempt`: to be set to what came of it."""
-
-    def __init__(self, spans: Spans, span: trace.Span, context: Context, shown: Callable[[Any], Any]):
-        self._spans = spans
-        self._shown = shown
-        self._span = span
-        self._context = context
-        self.attempt: Attempt | None = None
-        self.meta: dict[str, str] = {}
-        _trace_context.inject(self.meta, context)
-        _baggage.inject(self.meta, context)
-
-    def __enter__(self) -> Self:
-        self._token = attach(self._context)
-        self._spans.calling(self._span)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._spans.calling(None)
-        detach(self._token)
-        if kind is not None:
-            _mark(self._span, kind.__name__)
-        if self.attempt is not None:
-            self._tell(self.attempt)
-        self._span.end()
-
-    def _tell(self, attempt: Attempt) -> None:
-        payloads = self._spans.payloads
-        match attempt.outcome:
-            case Failed(kind=kind, message=message):
-                _mark(self._span, kind, message[:LONGEST] if payloads else None)
-            case Cancelled():
-                _mark(self._span, "cancelled")
-            case Succeeded(output=output) if payloads:
-                self._span.set_attribute(names.TOOL_RESULT, encode_json(self._shown(output))[:LONGEST])
-        if payloads and attempt.params is not None:
-            self._span.set_attribute(names.TOOL_ARGUMENTS, encode_json(attempt.params)[:LONGEST])
-        if attempt.cost is not None and attempt.cost.nanos is not None:
-            self._span.set_attribute(names.COST_USD, attempt.cost.nanos / 1e9)
-
-
 class _Here(threading.local):
     """What a thread is busy with."""
 
@@ -293,11 +243,6 @@ def _messaging(queue: str, operation: str) -> dict[str, str]:
         names.MESSAGING_OPERATION: operation,
         names.MESSAGING_TYPE: operation,
     }
-
-
-def _mark(span: trace.Span, kind: str, message: str | None = None) -> None:
-    span.set_attribute(names.ERROR_TYPE, kind)
-    span.set_status(Status(StatusCode.ERROR, message))
 
 
 def _read(pool: Pool | None, execution_id: UUID) -> Mapping[str, Any]:

@@ -10,7 +10,8 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -65,6 +66,16 @@ def end() -> None:
     sender = threading.Thread(target=provider.shutdown, name="traces", daemon=True)
     sender.start()
     sender.join(FLUSH_SECONDS)
+
+
+@contextmanager
+def during(role: str, *, payloads: bool = False) -> Iterator[None]:
+    """Traces while the block runs: for a command that ends soon."""
+    begin(role, payloads=payloads)
+    try:
+        yield
+    finally:
+        end()
 
 
 def wanted(environ: Mapping[str, str]) -> bool:

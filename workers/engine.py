@@ -18,7 +18,9 @@ from uuid import UUID
 
 from orchestrator import trace
 from orchestrator.attempt_step import ToolCaller
+from orchestrator.count_ends import count_execution
 from orchestrator.definition import Workflow
+from orchestrator.plan import UNNAMED
 from orchestrator.run_in_memory import StepResult, run_in_memory
 from orchestrator.submit import Request, Submitter
 from orchestrator.validate import validate
@@ -162,7 +164,9 @@ class WorkflowEngine:
                 if transition is not None and transition.successor is not None:
                     ready.append(runner.in_flight.hand(Handed(transition.successor, 0, 0.0)))
                 continue
-            run(runner.pool, "expire_executions", {"limit": 100})
+            for late in run(runner.pool, "expire_executions", {"limit": 100}):
+                workflow = late["workflow"] or UNNAMED
+                count_execution(runner.pool, late["execution_id"], workflow, "failed", "timeout")
             status = run(runner.pool, "get_progress", {"ids": [execution_id]})[0]["status"]
             if status in ("completed", "failed", "cancelled", "paused"):
                 return

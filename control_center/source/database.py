@@ -25,6 +25,7 @@ from control_center.show_comparison import ShownComparison, show_comparison
 from control_center.source import Chosen, Control, Row, Source, Whole, Wish
 from control_center.tell_fleet import queues_object, workers_object
 from control_center.tell_stats import stats_object
+from orchestrator import trace
 from orchestrator.broker import StepBroker
 from orchestrator.compare_stored import compare_stored
 from orchestrator.control import Controller, Done, Preview
@@ -196,7 +197,7 @@ class DatabaseSource:
 
     @contextmanager
     def _controller(self) -> Iterator[Controller]:
-        with self._broker() as broker:
+        with trace.during("cli"), self._broker() as broker:
             yield Controller(self._pool, broker)
 
     def _audit(self, actor: str, action: str, target: str, detail: Mapping[str, Any]) -> None:
@@ -215,7 +216,7 @@ class DatabaseSource:
             idempotency_key=wish.idempotency_key,
         )
         settings = self._services.settings
-        with self.working():
+        with trace.during("cli", payloads=settings.trace_payloads), self.working():
             broker = StepBroker(settings.redis_url, namespace=settings.namespace)
             try:
                 yield Submitter(self._pool, broker).submit(workflow, [request])[0].execution_id

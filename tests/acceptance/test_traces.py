@@ -14,6 +14,7 @@ from orchestrator.validate import validate
 from persistence.pool import Pool
 from persistence.settings import Settings
 from tests.acceptance.test_api_command import address
+from tests.acceptance.test_commands import afu9
 from tests.collector import collecting, silent
 from tests.fleet import bare_server, count, environment, mcp_config, running_fleet, wait_at_rest
 
@@ -80,3 +81,20 @@ def test_a_collector_that_never_answers_changes_nothing(pool: Pool, settings: Se
     assert count(pool, "completed", ids) == 100
     warned = [json.loads(line) for line in lines.splitlines() if '"opentelemetry' in line]
     assert any("Queue full" in line["message"] for line in warned)
+
+
+def test_a_command_that_starts_or_ends_an_execution_traces_too(pool: Pool, settings: Settings, tmp_path: Path) -> None:
+    """`afu9 run` pushes, `afu9 cancel` ends: what they did has arrived when they return."""
+    file = tmp_path / "echo.json"
+    file.write_text(json.dumps({"name": "echo", "steps": [{"name": "e", "tool": "builtin.echo", "params": {}}]}))
+    with collecting() as collector, running_fleet(environment(settings), tmp_path, "orchestrator", "worker"):
+        variables = environment(settings) | {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
+        started = afu9(variables, "run", str(file), "--json")
+        assert started.returncode == 0, started.stderr
+        (held,) = Submitter(pool, None).submit(validate(DEFINITION | {"name": "held"}), [Request()])
+        cancelled = afu9(variables, "cancel", str(held.execution_id))
+        assert cancelled.returncode == 0, cancelled.stderr
+    assert [(span.service, span.name, span.trace) for span in collector.spans] == [
+        ("afu9-cli", "send steps", json.loads(started.stdout)["traceId"]),
+        ("afu9-cli", "workflow held", held.execution_id.hex),
+    ]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -38,7 +38,9 @@ from tests.integration.mcp_fault_server import fault_server
 from tests.traced import Traced, linked, traced
 from tests.workflows import FunctionTools, echo, sequence
 from workers.engine import WorkflowEngine
+from workers.in_flight import InFlight
 from workers.mcp_client import McpClient, ServerConfig
+from workers.run_step import StepRunner
 from workers.serve import Served
 
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -282,6 +284,19 @@ def test_the_spans_of_a_message(pool: Pool, settings: Settings, seen: Traced, tm
     assert linked(process) == [send.context.span_id]
     assert parent(seen.only("execute_tool echo")) == process.context.span_id
     assert process.start_time < seen.only("execute_tool echo").start_time < process.end_time
+
+
+def test_a_worker_that_does_not_go_on_pushes_in_the_same_trace(pool: Pool, settings: Settings, seen: Traced) -> None:
+    """The next step's message, after the commit; one that is handed on has no span."""
+    broker = StepBroker(settings.redis_url, namespace=settings.namespace)
+    (submitted,) = Submitter(pool, None).submit(sequence(2), [Request(input={"n": 1})])
+    runner = StepRunner(pool, broker, FunctionTools(echo=echo), uuid4(), InFlight())
+    transition = runner.run_step(submitted.ready[0])
+    broker.close()
+    assert transition is not None
+    send = seen.only("send steps")
+    assert send.context.trace_id == submitted.execution_id.int
+    assert attributes(send)["messaging.message.id"] == f"{transition.ready[0].step_id}:0"
 
 
 def test_a_push_that_fails_says_so(pool: Pool, seen: Traced) -> None:

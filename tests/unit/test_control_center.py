@@ -110,12 +110,13 @@ def test_a_timeline_shows_bars_retries_and_failed_attempts() -> None:
     events = [{"step_id": step_id, "attempt": 1, "event": "attempt_failed", "message": "once"}]
     lines = list(render_execution(execution, steps, events))
     assert lines[0].startswith("✕ demo ")
-    assert lines[2].startswith("  ✓ one    t.x  " + "█" * 20 + "·" * 20)
-    assert lines[2].endswith("50 ms  1 retry")
-    assert lines[3] == "      attempt 1: failed: once"
-    assert "·" * 20 + "█" * 20 in lines[4]
-    assert lines[5] == "      tool_error: no"
-    assert lines[6] == "  ○ three  t.x"
+    assert lines[1] == f"trace {execution['id'].hex}"
+    assert lines[3].startswith("  ✓ one    t.x  " + "█" * 20 + "·" * 20)
+    assert lines[3].endswith("50 ms  1 retry")
+    assert lines[4] == "      attempt 1: failed: once"
+    assert "·" * 20 + "█" * 20 in lines[5]
+    assert lines[6] == "      tool_error: no"
+    assert lines[7] == "  ○ three  t.x"
     assert "error: step two: no" in lines
 
 

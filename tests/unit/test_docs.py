@@ -9,6 +9,7 @@ import pytest
 
 from control_center.cli import COMMANDS
 from control_center.dashboard.pages import NAVIGATION
+from orchestrator import trace_names
 from orchestrator.builtin_tools import TOOLS, Fail
 from orchestrator.definition import Config, RetriedKind, Retry, Step, Workflow
 from orchestrator.judge_control import ACTIONS, DECISIONS
@@ -92,6 +93,13 @@ def test_every_metric_is_documented() -> None:
         (f"`{one.name}`", one.kind, ", ".join(f"`{label}`" for label in one.labels), one.meaning)
         for one in DESCRIBED.values()
     ]
+
+
+def test_every_span_and_attribute_is_documented() -> None:
+    """docs/traces.md."""
+    text = (ROOT / "docs" / "traces.md").read_text()
+    names = {value for name, value in vars(trace_names).items() if name.isupper() and name != "SCOPE"}
+    assert [name for name in sorted(names) if f"`{name.split('{')[0]}" not in text] == []
 
 
 def test_architecture_fits_one_sitting() -> None:
