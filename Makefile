@@ -51,10 +51,11 @@ chaos: $(DEV) ## Kill everything for three minutes and compare (CHAOS_EXECUTIONS
 bench: $(DEV) ## Measure our speed beside other engines and renew docs/performance.md (BENCH="--only W2 --quick")
 	$(BIN)/python -m benchmarks.speed $(BENCH)
 
-bench-parts: $(DEV) ## Measure a hop, a worker's memory, the MCP client beside the official SDK, and live updates
+bench-parts: $(DEV) ## Measure a hop, memory and disk, the MCP client beside the official SDK, and live updates
 	$(BIN)/python benchmarks/hop.py
 	$(BIN)/python benchmarks/mcp_client.py
 	$(BIN)/python benchmarks/live.py
+	$(BIN)/python -m benchmarks.sizing
 
 screenshots: $(DEV) ## Take the pictures of docs/dashboard.md anew (needs Debian's package chromium)
 	$(BIN)/python docs/take_screenshots.py
