@@ -92,6 +92,12 @@ def hosts() -> Iterator[Hosts]:
 
 
 @pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """A lease that outlasts what TCP needs to find out that a cable is back (tcp_user_timeout, persistence/pool.py)."""
+    return settings.model_copy(update={"lease_seconds": 6})
+
+
+@pytest.fixture
 def fleet(hosts: Hosts, settings: Settings, tmp_path: Path) -> Iterator[Fleet]:
     """An orchestrator beside the servers; whatever is started then reaches them over the wire."""
     with (
