@@ -65,6 +65,10 @@ class Pace:
         worked = time.monotonic() - self._begin
         if self.share < 1:
             Event().wait(worked * (1 / self.share - 1))
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Without a pause: what took so long was not the database's work."""
         self._begin = time.monotonic()
 
 
@@ -75,6 +79,7 @@ def archive(
     nothing has been counted yet, Unreachable for a place that takes no files."""
     Store(to)  # without the extra there is nothing to do
     with locked(dsn) as writer, connect(dsn) as reader:
+        reader.execute("SET statement_timeout = 0")  # large rows may take long to be packed
         reader.isolation_level = IsolationLevel.REPEATABLE_READ
         bound = bounds(writer, older_than_seconds)
         return _Run(writer, reader, to, bound, Pace(share), tell).work()
@@ -111,6 +116,7 @@ def locked(dsn: str) -> Iterator[Connection]:
     """A connection whose owner alone archives or restores."""
     try:
         with translated(), connect(dsn) as connection:
+            connection.execute("SET statement_timeout = 0")  # else many large rows could never be deleted
             row = connection.execute(statement("lock_archive")).fetchone()
             if not (row and row["locked"]):
                 raise Refused("another archive or restore of this database is under way: try again when it has ended")
@@ -185,7 +191,7 @@ class _Run:
             file = writing.end(name)
             local.seek(0)
             store.put(name, local)
-        self.pace.rest()
+        self.pace.go_on()
         return file, chunk
 
     def _add(self, writing: Writing, chosen: dict[UUID, str]) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import groupby
 from uuid import UUID
 
 from orchestrator.archive import locked
-from persistence.archives.files import Batch, fetch, read_batches
+from persistence.archives.files import Batch, Line, fetch, read_batches
 from persistence.archives.manifest import Manifest, read_manifest
 from persistence.archives.rows import NUMBERED, insert_rows, known_columns, raise_identity
 from persistence.archives.store import Store
@@ -16,7 +16,8 @@ from persistence.errors import InvalidInput, NotFound
 from persistence.pool import Connection
 from persistence.statements import statement
 
-ROWS = 1000  # in one statement
+ROWS = 1000  # in one statement,
+BYTES = 8 * 2**20  # or as many as exceed so much
 Columns = Mapping[str, Mapping[str, bool]]
 
 
@@ -83,7 +84,7 @@ def _restore_batch(
         if wanted != set(batch.versions):
             lines = (line for line in lines if line.execution in wanted)
         for table, group in groupby(lines, lambda line: line.table):
-            while some := list(islice(group, ROWS)):
+            for some in _portions(group):
                 inserted = insert_rows(connection, table, columns[table], [line.text for line in some])
                 rows += inserted
                 executions += inserted if table == "workflow_executions" else 0
@@ -95,3 +96,16 @@ def _restore_batch(
                 raise_identity(connection, table, number)
         connection.execute(statement("forget_archived"), {"ids": list(wanted)})
     return Restored(executions, rows, len(wanted) - executions, len(elsewhere))
+
+
+def _portions(lines: Iterable[Line]) -> Iterator[list[Line]]:
+    portion: list[Line] = []
+    size = 0
+    for line in lines:
+        portion.append(line)
+        size += len(line.text)
+        if len(portion) == ROWS or size >= BYTES:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from orchestrator import archive as archiving
+from orchestrator import restore as restoring
 from orchestrator.archive import Archived, archive, preview
 from orchestrator.outcome import Failed
 from orchestrator.restore import Restored, restore
@@ -349,6 +350,8 @@ def test_many_files_of_many_batches(counted: Pool, dsn: str, place: str, monkeyp
     manifest = only_manifest(place, done)
     assert [file.executions for file in manifest.files] == [4, 3]
     assert ids(counted) == set()
+    monkeypatch.setattr(restoring, "BYTES", 1000)
+    monkeypatch.setattr(restoring, "ROWS", 3)
     assert restore(dsn, str(done.location)).executions == 7
     assert rows(counted) == before
     monkeypatch.setattr(archiving, "AT_ONCE", 500)
