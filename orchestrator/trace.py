@@ -42,6 +42,9 @@ def begin(role: str, *, payloads: bool = False) -> None:
     except ImportError as error:
         log.warning("OTEL_* variables ask for traces, but %s: pip install 'afu9[otel]'", error)
         return
+    except Exception as error:  # of a variable that cannot be used; the work does not depend on it
+        log.warning("OTEL_* variables ask for traces, but nothing is traced: %s", error)
+        return
     on = Spans(_ours, payloads=payloads)
 
 

@@ -34,6 +34,7 @@ def test_a_collector_gets_one_trace_from_three_processes(pool: Pool, settings: S
                 f"{address(fleet)}/api/workflow/executions",
                 json={"definition": DEFINITION},
                 headers={"traceparent": f"00-{TRACE}-{SPAN}-01"},
+                timeout=30,
             )
             trace_id = answer.json()["traceId"]
             wait_at_rest(pool, [UUID(trace_id)], 30)

@@ -110,13 +110,17 @@ def test_one_trace_from_the_request_to_the_tool_server(
     body = {"definition": {"name": "adding", "steps": steps}}
     with traced_server(told) as url, running_api(settings) as api:
         with serving(settings, mcp_config(tmp_path, sums={"url": url})):
-            answer = httpx.post(f"{api}/api/workflow/executions", json=body, headers={"traceparent": CALLER})
+            answer = httpx.post(
+                f"{api}/api/workflow/executions", json=body, headers={"traceparent": CALLER}, timeout=30
+            )
             assert answer.status_code == 202, answer.text
             execution_id = UUID(answer.json()["executionId"])
             wait_at_rest(pool, [execution_id], 30)
-        shown = httpx.get(f"{api}/api/workflow/execution/{execution_id}").json()["execution"]
+        shown = httpx.get(f"{api}/api/workflow/execution/{execution_id}", timeout=30).json()["execution"]
+        page = httpx.get(f"{api}/ui/executions/{execution_id}", timeout=30).text
     assert status_of(pool, execution_id) == "completed"
     assert answer.json()["traceId"] == shown["traceId"] == execution_id.hex
+    assert f'<code id="trace-id">{execution_id.hex}</code>' in page
 
     request = seen.only("POST /api/workflow/executions")
     assert (request.context.trace_id, parent(request)) == (CALLERS_TRACE, CALLERS_SPAN)
@@ -326,9 +330,9 @@ def test_messages_of_many_executions_have_a_span_each(pool: Pool, settings: Sett
 def test_the_span_of_a_request(settings: Settings, pool: Pool, seen: Traced) -> None:
     """Requests that read have none."""
     with running_api(settings) as api:
-        refused = httpx.post(f"{api}/api/workflow/executions", json={})
-        httpx.get(f"{api}/api/workflow/executions")
-        httpx.post(f"{api}/nowhere/secret")
+        refused = httpx.post(f"{api}/api/workflow/executions", json={}, timeout=30)
+        httpx.get(f"{api}/api/workflow/executions", timeout=30)
+        httpx.post(f"{api}/nowhere/secret", timeout=30)
     told = [attributes(span) for span in seen.all()]
     names = ("http.request.method", "http.route", "http.response.status_code", "url.path")
     assert [[one.get(name) for name in names] for one in told] == [

@@ -103,6 +103,17 @@ def test_an_exporter_that_is_not_installed_is_told(
     assert "no exporter 'pigeon' is installed" in caplog.text
 
 
+def test_a_variable_that_cannot_be_used_is_told(
+    variables: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No role fails to start for it."""
+    variables.setenv(PLACE, "http://127.0.0.1:9")
+    variables.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "-1")
+    trace.begin("worker")
+    assert trace.on is None
+    assert "nothing is traced: max_queue_size must be" in caplog.text
+
+
 def test_spans_arrive_under_the_roles_name(variables: pytest.MonkeyPatch) -> None:
     """The last ones before the process ends."""
     with collecting() as collector:
