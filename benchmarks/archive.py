@@ -36,7 +36,7 @@ from persistence.pool import open_pool
 
 RATE = float(sys.argv[2]) if len(sys.argv) > 2 else SHARE
 WINDOW = 5.0  # seconds
-PAIRS = 40  # of windows; then the archive goes on alone
+PAIRS = 40  # of windows
 STEPS = 50  # of a sequence of the hot path
 HASHES = " UNION ALL ".join(
     f"SELECT '{table}', count(*), sum(hashtextextended(t::text, 0)::numeric) FROM {table} t"  # noqa: S608  # ours
@@ -54,13 +54,13 @@ def spawn(environment: dict[str, str], *arguments: str, **more: Any) -> subproce
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[float, dict[str, Any]]:
-    """Its largest memory in MiB, and what it said."""
+    """Its largest memory in MiB, and what it said: nothing if it was interrupted."""
     assert process.stdout is not None
     told = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, told
-    return usage.ru_maxrss / 1024, json.loads(told)
+    assert process.returncode == 0 or not told, told
+    return usage.ru_maxrss / 1024, json.loads(told or "{}")
 
 
 class HotPath:
@@ -162,36 +162,39 @@ def run(
         with_it, without, worked = measure(hot, process)
     finally:
         hot.end()
-    begin = time.perf_counter()
+    process.send_signal(signal.SIGINT)
     memory, done = finish(process)
-    worked += time.perf_counter() - begin
     with psycopg.connect(endpoints.database_url, autocommit=True) as connection:
+        (beside,) = connection.execute("SELECT count(*) FROM archived_executions").fetchone() or (0,)
         connection.execute("DELETE FROM workflow_executions WHERE triggered_by = 'hot'")
-    pairs = [1 - one / other for one, other in zip(with_it, without, strict=True)]
+        begin = time.perf_counter()
+        alone_memory, _ = finish(spawn(environment, *command, "--rate", "1", **quiet))
+        alone_in = time.perf_counter() - begin
+        runs = connection.execute("SELECT location, executions FROM workflow_archives ORDER BY created_at").fetchall()
     begin = time.perf_counter()
-    restored_memory, restored = finish(spawn(environment, "restore", done["location"], "--json", **quiet))
+    restores = [finish(spawn(environment, "restore", location, "--json", **quiet)) for location, _ in runs]
     restored_in = time.perf_counter() - begin
     assert hashes(endpoints.database_url) == before, "not what it was"
-    begin = time.perf_counter()
-    alone_memory, alone = finish(spawn(environment, *command, "--rate", "1", **quiet))
-    alone_in = time.perf_counter() - begin
+    pairs = [1 - one / other for one, other in zip(with_it, without, strict=True)]
+    total = sum(count for _, count in runs)
+    restored = sum(told["executions"] for _, told in restores)
     return {
-        "executions": done["executions"],
-        "kept": done["kept"],
-        "files": done["files"],
-        "megabytes": round(done["bytes"] / 1e6, 1),
+        "executions": total,
+        "runs": len(runs),
+        "interrupted": not done,
+        "megabytes": round(sum(file.stat().st_size for file in place.rglob("*.gz")) / 1e6, 1),
         "rate": RATE,
-        "archived_per_second": round(done["executions"] / worked),
+        "archived_beside_the_hot_path_per_second": round(beside / worked),
         "archive_peak_mib": round(memory),
         "windows": len(pairs),
         "hot_steps_per_second_without": round(statistics.median(without)),
         "hot_steps_per_second_with": round(statistics.median(with_it)),
         "hot_loss_median_of_pairs": round(statistics.median(pairs), 3),
-        "restored_equal": restored["executions"],
-        "restored_per_second": round(restored["executions"] / restored_in),
-        "restore_peak_mib": round(restored_memory),
-        "alone_at_rate_1_per_second": round(alone["executions"] / alone_in),
+        "alone_at_rate_1_per_second": round((total - beside) / alone_in),
         "alone_peak_mib": round(alone_memory),
+        "restored_equal": restored,
+        "restored_per_second": round(restored / restored_in),
+        "restore_peak_mib": round(max(memory for memory, _ in restores)),
     }
 
 
