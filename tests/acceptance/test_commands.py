@@ -341,20 +341,29 @@ def test_redis_away_does_not_stop_a_submission(configured: dict[str, str], setti
         assert connection.execute("SELECT status FROM workflow_executions").fetchall() == [("running",)]
 
 
-def test_a_failed_execution_exits_with_7(configured: dict[str, str], home: Path) -> None:
-    """A tool that does not exist: the step says so, and so does show."""
+def test_a_failed_execution_exits_with_7(configured: dict[str, str], settings: Settings, home: Path) -> None:
+    """A tool that does not exist: the step says so, and so does show. The worker comes after the definition was checked: once
+    it has kept what tools there are, such a definition is refused."""
     definition = home / "absent.yaml"
     definition.write_text("steps:\n- {name: one, tool: time.absent, params: {}}\n")
     logs = home / "logs"
     logs.mkdir()
     fleet = Fleet(configured, logs)
+    command = [sys.executable, "-m", "control_center", "run", str(definition), "--json"]
+    process = subprocess.Popen(
+        command, env=configured, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     try:
+        with psycopg.connect(settings.database_url, autocommit=True) as connection:
+            wait_until(lambda: connection.execute("SELECT FROM workflow_executions").rowcount == 1, 30, "a submission")
         fleet.start("worker")
-        answer = afu9(configured, "run", str(definition), "--json")
+        said, talk = process.communicate(timeout=60)
     finally:
+        process.kill()
+        process.communicate()
         fleet.end()
-    assert answer.returncode == 7, answer.stderr
-    result = json.loads(answer.stdout)
+    assert process.returncode == 7, talk
+    result = json.loads(said)
     assert result["status"] == "failed"
     assert "absent" in result["error"]
     shown = afu9(configured, "show", result["executionId"])

@@ -90,5 +90,6 @@ def test_what_nobody_was_shown_is_not_done(api: httpx.Client, pool: Pool, ended:
 
 
 def test_an_execution_that_is_not_there_has_no_form(api: httpx.Client) -> None:
-    for answer in (api.get(f"/ui/executions/{uuid4()}/act/retry"), confirm(api, uuid4(), "retry")):
-        assert (answer.status_code, "there is no execution" in words(answer)) == (404, True)
+    absent = uuid4()
+    for answer in (api.get(f"/ui/executions/{absent}/act/retry"), confirm(api, absent, "retry")):
+        assert (answer.status_code, f"no execution {absent}" in words(answer)) == (404, True)
