@@ -17,7 +17,7 @@ from control_center.client.errors import Unsendable
 
 TIMEOUT = 30.0
 PATIENCE = 10.0
-SHORTEST_TIMEOUT = 1.0  # also of a request whose deadline is near
+SHORTEST_TIMEOUT = 3.0  # also of a request whose deadline is near
 LIMITS = httpx.Limits(keepalive_expiry=2.0)  # servers close idle connections after 5 s; a request must not meet that
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.ProxyError)
 

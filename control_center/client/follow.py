@@ -27,7 +27,7 @@ from control_center.client.answers import (
 )
 from control_center.client.call import Call, Pause, path, read
 from control_center.client.comparison_answers import Comparison
-from control_center.client.errors import ExecutionFailed, ExecutionTimeout
+from control_center.client.errors import ConnectionFailed, ExecutionFailed, ExecutionTimeout
 from control_center.client.flow import Emit, Flow, Stream, ask
 
 SHORTEST_PAUSE, LONGEST_PAUSE, GROWTH = 0.1, 2.0, 1.5  # seconds, seconds, per look without change
@@ -124,7 +124,14 @@ def wait(execution: Id, timeout: float | None = None) -> Flow[ExecutionDetail]:
     deadline = None if timeout is None else time.monotonic() + timeout
     looks = _Looks(execution, PAYLOADS)
     while True:
-        seen = yield from looks.look(deadline)
+        try:
+            seen = yield from looks.look(deadline)
+        except ConnectionFailed as error:
+            if not error.sent or deadline is None or time.monotonic() < deadline:
+                raise
+            raise ExecutionTimeout(
+                str(execution), looks.status, timeout or 0
+            ) from error  # the deadline cut the answer off
         if seen is not None and seen.execution.ended:
             return (yield from get(execution))
         left = LONGEST_PAUSE if deadline is None else deadline - time.monotonic()

@@ -41,6 +41,8 @@ from control_center.client.call import (
     post,
 )
 from control_center.client.decode import Unreadable, decode
+from control_center.client.errors import ExecutionTimeout
+from control_center.client.follow import wait
 from control_center.client.keep_answers import Registered
 from control_center.client.start import BATCH, BATCH_BYTES, submit, submit_many
 from tests.fleet import ROOT
@@ -319,6 +321,24 @@ def test_many_requests_are_sent_in_batches() -> None:
     assert sizes([Request({"n": n}) for n in range(2 * BATCH + 1)]) == [BATCH, BATCH, 1]
     heavy = Request({"text": "x" * (BATCH_BYTES // 2)})
     assert sizes([heavy, heavy, heavy]) == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("timeout", "sent", "kind"),
+    [
+        (0, True, ExecutionTimeout),  # its own deadline cut the answer off
+        (0, False, ConnectionFailed),
+        (60, True, ConnectionFailed),
+        (None, True, ConnectionFailed),
+    ],
+)
+def test_an_answer_that_a_wait_did_not_wait_for_is_no_lost_connection(
+    timeout: float | None, sent: bool, kind: type[Exception]
+) -> None:
+    waiting = wait("e", timeout)
+    assert isinstance(next(waiting), Call)
+    with pytest.raises(kind):
+        waiting.throw(ConnectionFailed("did not answer in time", sent=sent))
 
 
 def test_both_clients_offer_the_same() -> None:
