@@ -85,15 +85,9 @@ def installed(wheel: Path) -> Iterator[Path]:
 
 def test_the_wheel_holds_whatever_the_packages_hold(wheel: Path) -> None:
     """Templates, scripts, styles, statements, migrations, scripts for Redis, and the schema; and nothing else."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    floors = ("control_center/", "workers/", "orchestrator/", "persistence/")
-    ours = {path for path in listed.stdout.splitlines() if path.startswith(floors) and (ROOT / path).is_file()}
+    floors = ("control_center", "workers", "orchestrator", "persistence")
+    found = (path for floor in floors for path in (ROOT / floor).rglob("*") if path.is_file())
+    ours = {str(path.relative_to(ROOT)) for path in found if "__pycache__" not in path.parts}
     assert {path.rsplit(".", 1)[1] for path in ours} >= {"py", "sql", "html", "css", "js", "lua", "typed"}
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert held == ours | {"persistence/schema.sql"}
