@@ -90,27 +90,10 @@ def attempt_step(
         price = price_of(prices, step.tool_name)
         if (refused := admit(price.known_nanos if price is not None else 0)) is not None:
             return Attempt(claim, step, shown, refused, held_until=held_until)
-    call = trace.on.call(claim, step, tools.shown) if trace.on is not None else None
-    meta = call.meta if call is not None else {"traceparent": traceparent(claim.execution_id)}
-    with call or UNTRACED:
-        thread = threading.get_ident()
-        CALLING[thread] = step.server
-        began = time.monotonic()
-        try:
-            outcome = tools.call(
-                step.server,
-                step.tool_name,
-                params,
-                timeout=step.timeout_ms / 1000 if step.timeout_ms else None,
-                idempotency_key=key,
-                meta=meta,
-                cancelled=cancelled,
-            )
-        finally:
-            CALLING.pop(thread, None)
-        seconds, limited = time.monotonic() - began, admit is not None
-        TOOL_CALL_DURATION.add(seconds, step.server, step.tool_name, outcome_reason(outcome))
-        cost = cost_of(outcome, step.server, step.tool_name, prices, seconds, limited=limited)
+    with trace.on.call(claim, step, tools.shown) if trace.on is not None else UNTRACED as traced:
+        meta = traced.meta if traced is not None else {"traceparent": traceparent(claim.execution_id)}
+        outcome, seconds = _call(step, tools, params, key, meta, cancelled)
+        cost = cost_of(outcome, step.server, step.tool_name, prices, seconds, limited=admit is not None)
         pause = None
         if isinstance(outcome, Succeeded) and (step.fail_when is not None or step.pause_when is not None):
             outcome, pause = _looked_at(outcome, step, claim.scope)
@@ -121,9 +104,38 @@ def attempt_step(
             max_output_bytes=tools.max_output_bytes,
         )
         attempt = Attempt(claim, step, shown, settled, text, held_until, pause, cost)
-        if call is not None:
-            call.attempt = attempt
-        return attempt
+        if traced is not None:
+            traced.attempt = attempt
+    return attempt
+
+
+def _call(
+    step: PlannedStep,
+    tools: ToolCaller,
+    params: Mapping[str, Any],
+    key: str,
+    meta: Mapping[str, Any],
+    cancelled: threading.Event,
+) -> tuple[Succeeded | Failed | Cancelled, float]:
+    """What the tool answered, after so many seconds."""
+    thread = threading.get_ident()
+    CALLING[thread] = step.server
+    began = time.monotonic()
+    try:
+        outcome = tools.call(
+            step.server,
+            step.tool_name,
+            params,
+            timeout=step.timeout_ms / 1000 if step.timeout_ms else None,
+            idempotency_key=key,
+            meta=meta,
+            cancelled=cancelled,
+        )
+    finally:
+        CALLING.pop(thread, None)
+    seconds = time.monotonic() - began
+    TOOL_CALL_DURATION.add(seconds, step.server, step.tool_name, outcome_reason(outcome))
+    return outcome, seconds
 
 
 def _ended_by_hand(claim: Claim, step: PlannedStep, wanted: Mapping[str, Any], held_until: float) -> Attempt:

@@ -102,11 +102,7 @@ class WorkerProcess(Middleware):
         self.tools = tools = Tools.from_settings(
             self._client, settings, self._pool, known=self._catalogue.wait_for, waiting=queue.calling
         )
-        trace.begin("worker", payloads=settings.trace_payloads)
-        if trace.on is not None:
-            from workers.trace_messages import TraceMessages
-
-            broker.add_middleware(TraceMessages(trace.on), after=Admission)
+        self._trace(broker)
         self._lease = Lease(
             settings.database_dsn,
             self.worker_id,
@@ -139,6 +135,13 @@ class WorkerProcess(Middleware):
         name_worker(self.worker_id)
         for handler in logging.getLogger().handlers:
             handler.addFilter(RedactingFilter(tools.secrets))
+
+    def _trace(self, broker: Broker) -> None:
+        trace.begin("worker", payloads=self._settings.trace_payloads)
+        if trace.on is not None:
+            from workers.trace_messages import TraceMessages
+
+            broker.add_middleware(TraceMessages(trace.on), after=Admission)
 
     def after_worker_boot(self, broker: Broker, worker: dramatiq.Worker) -> None:
         self._direct.start()
