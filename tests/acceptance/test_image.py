@@ -107,6 +107,8 @@ def test_the_image_is_what_its_readers_expect() -> None:
     assert not [word for word in said if re.search("PASSWORD|URL|SECRET|KEY", word)]
     assert set(told("EXPOSE")[0].split()) == {str(fields["AFU9_API_PORT"].default), said["AFU9_METRICS_PORT"]}
     assert "-c constraints.txt" in " ".join(told("RUN"))
+    (extras,) = re.findall(r"whl\)\[([a-z,]+)\]", " ".join(told("RUN")))
+    assert set(extras.split(",")) == {"archive", "otel"}
 
 
 def as_in_a_container(*program: str) -> list[str]:
