@@ -63,6 +63,14 @@ def one(name: str, tool: str, **step: Any) -> Any:
     return validate({"name": name, "steps": [{"name": "a", "tool": tool, "params": {}, **step}]})
 
 
+def test_a_call_under_way_names_its_server(pool: Pool) -> None:
+    """For the thread that waits, and no longer than it does."""
+    seen: list[list[str]] = []
+    tools = FunctionTools(echo=lambda **_: seen.append(list(CALLING.values())) or {})
+    drive(pool, submit(pool, sequence(1)), tools)
+    assert (seen, CALLING) == ([["test"]], {})
+
+
 def test_what_workers_record_is_counted_as_the_rows_tell_it(pool: Pool) -> None:
     """Completed, skipped, tried again, failed, gone on after an error, handed back, and with a price."""
     tools = FunctionTools(echo=echo, fail=answers(FAILED, FAILED, {"fine": 1}, FAILED, Cancelled("stopped"), {}))
