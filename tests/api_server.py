@@ -33,3 +33,4 @@ def running_api(settings: Settings, trust: Trust | None = None) -> Iterator[str]
         finally:
             server.should_exit = True
             thread.join(20)
+            assert not thread.is_alive(), "the API did not stop"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -464,6 +465,29 @@ def test_a_server_that_stops_sends_its_readers_away(settings: Settings) -> None:
             assert closed.value.rcvd.code == 1012
     thread.join(5)
     assert over.is_set()
+
+
+def test_a_server_stops_though_a_cancellation_was_swallowed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As asyncio.wait_for may, under redis, before Python 3.12: the stop would wait for the hints' listener for ever."""
+    swallowed, ended = threading.Event(), threading.Event()
+
+    async def stubborn(*_: object) -> None:
+        try:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                swallowed.set()
+            await asyncio.sleep(3600)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(hub, "listen", stubborn)
+    with running_api(settings):
+        pass
+    assert swallowed.is_set()
+    assert ended.is_set()
 
 
 def lines(stream: Iterator[str], until: str) -> list[str]:

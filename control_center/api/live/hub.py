@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import anyio.to_thread
@@ -36,6 +37,20 @@ JOINING_AT_ONCE = 10  # of them, those that are told what changed since long ago
 HINTED_AT_MOST = 2000  # executions of the list in one reading
 READERS_AT_MOST = 2000
 RESTART = 1012
+
+
+async def end(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancels the tasks until every one has ended, whatever it ends with.
+
+    Once may be too little: before Python 3.12 `asyncio.wait_for` swallows a cancellation that comes when what it waits for
+    is done, and redis sends with it.
+    """
+    going: Collection[asyncio.Task[Any]] = tasks
+    while going:
+        for task in going:
+            task.cancel()
+        _, going = await asyncio.wait(going, timeout=0.1)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Hub:
@@ -154,9 +169,7 @@ class Hub:
             yield
         finally:
             self.goodbye()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(tasks)
 
     async def _keep_sweeping(self) -> None:
         while True:

@@ -14,7 +14,7 @@ from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from control_center.api.live.admit import check, hello
-from control_center.api.live.hub import RESTART, Hub
+from control_center.api.live.hub import RESTART, Hub, end
 from control_center.api.live.messages import (
     HEARTBEAT_SECONDS,
     MESSAGE_AT_MOST,
@@ -78,9 +78,7 @@ async def _first(*parts: Coroutine[Any, Any, Ended]) -> Ended:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         return next(iter(done)).result()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(tasks)
 
 
 async def _send(websocket: WebSocket, outbox: Outbox) -> Ended:
