@@ -1,7 +1,8 @@
 """What a run costs: CPU seconds and peak memory by group of processes, read from /proc; and the figures of step times.
 
 Figures are flat: `cpu_s.workers`, `peak_mb.postgres`, `steps_per_s`. Memory is the proportional set size (shared pages
-divided among their users), looked at twice a second and at the end. A group is its processes and all that descend from them.
+divided among their users), looked at every two seconds and at the end: a look takes about 16 ms. A group is its processes
+and all that descend from them.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class Meter:
             self._peaks[group] = max(self._peaks[group], megabytes)
 
     def _watch(self) -> None:
-        while not self._stop.wait(0.5):
+        while not self._stop.wait(2.0):
             self._look()
 
     def _members(self, pids: Sequence[int], parents: Mapping[int, int]) -> set[int]:
