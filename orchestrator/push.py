@@ -34,13 +34,14 @@ BATCH = 500
 
 def step_message(step: ReadyStep) -> Message[None]:
     """The message of one attempt: ids only, and an id of its own that makes a second push of it harmless."""
+    name = str(step.step_id)
     return Message(
         queue_name=STEP_QUEUE,
         actor_name=STEP_ACTOR,
-        args=(str(step.step_id), step.attempt),
+        args=(name, step.attempt),
         kwargs={},
         options={},
-        message_id=f"{step.step_id}:{step.attempt}",
+        message_id=f"{name}:{step.attempt}",
     )
 
 

@@ -60,6 +60,10 @@ def decode_json(text: str | bytes) -> Any:
     """The value of JSON text, integers of any size exact. Raises ValueError, also for NaN, Infinity, invalid UTF-8 and
     nesting too deep to read."""
     try:
+        return _decode(text if isinstance(text, str) else text.decode())
+    except (ValueError, RecursionError):
+        pass  # wrong, or JSON in another encoding: said below
+    try:
         return json.loads(text, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise ValueError(f"it is not valid UTF-8 (byte {error.start})") from None
@@ -69,3 +73,6 @@ def decode_json(text: str | bytes) -> Any:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode  # json.loads makes one for each text

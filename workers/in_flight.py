@@ -86,7 +86,10 @@ class InFlight:
     def cancelled(self, step: ReadyStep) -> threading.Event:
         """The event that ends this attempt's call."""
         with self._lock:
-            return self._running.setdefault(step, threading.Event())
+            event = self._running.get(step)
+            if event is None:
+                event = self._running[step] = threading.Event()
+            return event
 
     def cancel(self, step_ids: Iterable[UUID]) -> None:
         """Ends these steps' calls."""

@@ -13,8 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from queue import Empty
 from typing import Any
 
@@ -132,17 +131,9 @@ class WorkQueue:
     def empty(self) -> bool:
         return not (self._handed or self._messages)
 
-    @contextmanager
-    def calling(self) -> Iterator[None]:
+    def calling(self) -> _Away:
         """As `away`, for the call of a tool."""
-        with self.away():
-            with self.mutex:
-                self._calls += 1
-            try:
-                yield
-            finally:
-                with self.mutex:
-                    self._calls -= 1
+        return _Away(self, 1)
 
     def linger(self) -> None:
         """Before a commit: where many calls are under way, others end within a moment, and one commit serves them all."""
@@ -150,22 +141,29 @@ class WorkQueue:
             with self.away():
                 time.sleep(MOMENT)
 
-    @contextmanager
-    def away(self) -> Iterator[None]:
+    def away(self) -> _Away:
         """While this thread waits for something else, another looks after what is here."""
-        if not getattr(self._here, "counted", False):
-            yield
-            return
-        with self.mutex:
-            self._free -= 1
-            self._here.counted = False
-            self._wake_if_needed()
-        try:
-            yield
-        finally:
+        return _Away(self, 0)
+
+    def _leave(self, calls: int) -> bool:
+        """Whether this thread was awake here until now."""
+        counted = getattr(self._here, "counted", False)
+        if counted or calls:
             with self.mutex:
-                self._free += 1
-                self._here.counted = True
+                self._calls += calls
+                if counted:
+                    self._free -= 1
+                    self._here.counted = False
+                    self._wake_if_needed()
+        return counted
+
+    def _come_back(self, counted: bool, calls: int) -> None:
+        if counted or calls:
+            with self.mutex:
+                self._calls -= calls
+                if counted:
+                    self._free += 1
+                    self._here.counted = True
 
     def _count_in(self) -> None:
         if not getattr(self._here, "counted", False):
@@ -190,6 +188,22 @@ class WorkQueue:
         if self._free <= 0 and self._asleep and self._has_work():
             self._free += 1  # it counts from now on, so that nobody else is woken for the same
             self._asleep.pop().latch.release()
+
+
+class _Away:
+    """A context manager. (A class, because a generator would cost each step three times as much.)"""
+
+    __slots__ = ("_calls", "_counted", "_queue")
+
+    def __init__(self, queue: WorkQueue, calls: int) -> None:
+        self._queue = queue
+        self._calls = calls
+
+    def __enter__(self) -> None:
+        self._counted = self._queue._leave(self._calls)
+
+    def __exit__(self, *_: object) -> None:
+        self._queue._come_back(self._counted, self._calls)
 
 
 class _Pace:

@@ -1,8 +1,9 @@
 """A TCP or TLS connection that obeys the budget of the call instead of one timeout per read.
 
-Sockets never block: every wait is a poll of at most one slice, so the wall-clock deadline and a cancellation hold while
-connecting, in the handshake, while sending and while reading. Name resolution is the one wait the operating system does
-not let us cut. Failures are httpx's exceptions, which failures.py knows.
+No wait is longer than one slice, so the wall-clock deadline and a cancellation hold while connecting, in the handshake,
+while sending and while reading. Most answers come within the first slice, and are waited for by the call that reads them;
+every other wait is a poll. Name resolution is the one wait the operating system does not let us cut. Failures are httpx's
+exceptions, which failures.py knows.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ import os
 import select
 import socket
 import ssl
+import struct
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 import httpx
 
-from workers.mcp_client.budget import Budget, DeadlinePassed
+from workers.mcp_client.budget import SLICE_SECONDS, Budget, DeadlinePassed
 
 _READ_BYTES = 65536
 _WRITE_PIECE = 65536
+_SLICE = struct.pack("@ll", 0, round(SLICE_SECONDS * 1e6))  # a struct timeval
 _WANTS_READ = (BlockingIOError, ssl.SSLWantReadError)
 
 
@@ -67,6 +70,8 @@ class Connection:
             else:
                 if origin.scheme == "https":
                     connection._start_tls(context, budget)
+                else:
+                    connection._wait_itself()
                 connection.budget = budget
                 return connection
         if isinstance(problem, TimeoutError):
@@ -91,7 +96,7 @@ class Connection:
         """What has come, as soon as something has; empty at the end of the stream. Raises httpx.ReadError."""
         if self._secure:  # it may hold bytes that the socket no longer shows: ask it before waiting
             self.budget.check()
-        else:
+        elif self.budget.slice() < SLICE_SECONDS:  # the socket itself would wait longer
             self._wait(select.POLLIN)
         while True:
             try:
@@ -125,6 +130,12 @@ class Connection:
         except BaseException:
             self.close()
             raise
+
+    def _wait_itself(self) -> None:
+        """From now on the socket waits for a slice before it says that nothing has come, or can be sent."""
+        self._sock.setblocking(True)
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self._sock.setsockopt(socket.SOL_SOCKET, option, _SLICE)
 
     def _start_tls(self, context: ssl.SSLContext, budget: Budget) -> None:
         """Raises httpx.ConnectError or ConnectTimeout."""
