@@ -25,10 +25,11 @@ from persistence.archives.files import Writing, verify
 from persistence.archives.manifest import File, Manifest, read_manifest, write_manifest
 from persistence.archives.rows import TABLES, columns_of, read_rows
 from persistence.archives.store import Store
+from persistence.connection import Connection
 from persistence.errors import Afu9Error, NotFound, Refused, Unreachable
 from persistence.ids import time_ordered_uuid
 from persistence.migrate import migrations
-from persistence.pool import Connection, connect, translated
+from persistence.pool import connect, translated
 from persistence.statements import statement
 
 AT_ONCE = 500  # executions that one transaction reads or deletes,

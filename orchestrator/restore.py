@@ -12,8 +12,8 @@ from persistence.archives.files import Batch, Line, fetch, read_batches
 from persistence.archives.manifest import Manifest, read_manifest
 from persistence.archives.rows import NUMBERED, insert_rows, known_columns, raise_identity
 from persistence.archives.store import Store
+from persistence.connection import Connection
 from persistence.errors import InvalidInput, NotFound
-from persistence.pool import Connection
 from persistence.statements import statement
 
 ROWS = 1000  # in one statement,

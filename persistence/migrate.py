@@ -12,8 +12,9 @@ from pathlib import Path
 
 import psycopg
 
+from persistence.connection import Connection
 from persistence.errors import Afu9Error, SchemaMismatch, Unreachable
-from persistence.pool import Connection, connect
+from persistence.pool import connect
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK = 0x61667539  # "afu9"

@@ -119,13 +119,13 @@ def submit_executions(
         "requests": encode_json(list(requests), what="the submission"),
         "workflow_id": workflow_id,
     }
-    return [_submitted(row) for row in run(pool, "submit_executions", parameters)]
+    return [_submitted(row) for row in run(pool, "submit_executions", parameters, prepare=True)]
 
 
 def submit_named(pool: Pool, name: str, requests: Sequence[dict[str, Any]]) -> tuple[UUID, list[Submitted]]:
     """The same for a registered workflow's newest version; its id too. Raises NotFound, Disabled."""
     parameters = {"name": name, "requests": encode_json(list(requests), what="the submission")}
-    rows = run(pool, "submit_named", parameters)
+    rows = run(pool, "submit_named", parameters, prepare=True)
     if not rows:
         raise NotFound(f"no workflow is named {name}")
     if not rows[0]["enabled"]:
@@ -151,7 +151,7 @@ def claim_steps(pool: Pool, steps: Sequence[ReadyStep], worker_id: UUID, timeout
         "worker_id": worker_id,
         "timeout_ms": timeout_ms,
     }
-    taken = {row["step_id"]: Claim(**row) for row in run(pool, "claim_steps", parameters, patience=None)}
+    taken = {row["step_id"]: Claim(**row) for row in run(pool, "claim_steps", parameters, patience=None, prepare=True)}
     return [taken.get(step.step_id) for step in steps]
 
 
@@ -199,7 +199,8 @@ def complete_steps(
         "timeout_ms": timeout_ms,
         "again": again,
     }
-    found = {row["step_id"]: row for row in run(pool, "complete_steps", parameters, patience=patience)}
+    rows = run(pool, "complete_steps", parameters, patience=patience, prepare=True)
+    found = {row["step_id"]: row for row in rows}
     return [_completed(one, found.get(one.claim.step_id)) for one in completions]
 
 

@@ -16,8 +16,9 @@ from uuid import UUID
 
 import psycopg
 
+from persistence.connection import Connection
 from persistence.errors import Unreachable
-from persistence.pool import Connection, connect
+from persistence.pool import connect
 from persistence.statements import statement
 
 log = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
+from persistence.connection import Connection
 from persistence.errors import InvalidInput, SchemaMismatch
-from persistence.pool import Connection
 from persistence.statements import statement
 
 # What belongs to an execution: table, the column that names the execution, its key. Parents first.

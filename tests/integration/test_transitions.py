@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -409,26 +407,30 @@ def test_the_catalogue_tells_what_changed(pool: Pool) -> None:
 
 
 class LosesItsAnswer:
-    """A pool whose connection breaks once, after the server has committed the statement."""
+    """A pool, and its connection, which breaks once, after the server has committed the statement."""
 
     def __init__(self, pool: Pool, query: str):
         self._pool = pool
         self._query = statement(query)
         self.lost = 0
 
-    @contextmanager
-    def connection(self) -> Iterator[Any]:
-        with self._pool.connection() as connection:
-            yield self
-            if self._executed == self._query and not self.lost:
-                self.lost += 1
-                raise psycopg.OperationalError("the connection broke before the answer came")
-            del connection
+    def getconn(self) -> LosesItsAnswer:
+        return self
+
+    def putconn(self, connection: object) -> None:
+        assert connection is self
 
     def execute(self, query: bytes, parameters: Any = None, **options: Any) -> Any:
-        self._executed = query
         with self._pool.connection() as connection:
             return connection.execute(query, parameters)
+
+    def run_kept(self, query: bytes, parameters: Any) -> Any:
+        with self._pool.connection() as connection:
+            rows = connection.run_kept(query, parameters)
+        if query == self._query and not self.lost:
+            self.lost += 1
+            raise psycopg.OperationalError("the connection broke before the answer came")
+        return rows
 
     def check(self) -> None:
         self._pool.check()
