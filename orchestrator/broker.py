@@ -16,7 +16,7 @@ from typing import Any, NoReturn, cast
 from uuid import UUID
 
 import redis
-from dramatiq import Message
+from dramatiq import Message, get_encoder
 from dramatiq.broker import MessageProxy
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import Middleware, MiddlewareError
@@ -153,10 +153,11 @@ class StepBroker(RedisBroker):
             raise redis.ConnectionError("it is away")
         queue_name = messages[0].queue_name
         pairs: list[str | bytes] = []
+        encode = get_encoder().encode
         for message in messages:
             self.emit_before("enqueue", message, None)
-            body = message.copy(options={"redis_message_id": message.message_id})
-            pairs += (message.message_id, body.encode())
+            options = {**message.options, "redis_message_id": message.message_id}
+            pairs += (message.message_id, encode({**vars(message), "options": options}))
         keys = [self.key(queue_name), self.key(queue_name, ".msgs"), self.key(queue_name, ".wake")]
         try:
             pushed = int(self._push(keys=keys, args=[int(force), self.hints_channel, hint, *pairs]))

@@ -25,6 +25,7 @@ SETTINGS = {
     "unix_socket_permissions": "0700",
     "max_connections": "200",
     "shared_buffers": "128MB",
+    "wal_buffers": "16MB",  # a batch of 500 executions writes 3 MB at once; the default is a thirty-second of shared_buffers
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_destination": "stderr",
