@@ -14,11 +14,12 @@ import hmac
 import ipaddress
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from threading import Lock
 from urllib.parse import urlsplit
 
+import anyio.to_thread
 from fastapi import Request
 from starlette.requests import HTTPConnection
 
@@ -56,7 +57,17 @@ class Gate:
         self._lock = Lock()
         self._seen: OrderedDict[str, tuple[float, Principal]] = OrderedDict()
 
-    def principal(self, request: HTTPConnection) -> Principal:
+    async def principal(self, request: HTTPConnection) -> Principal:
+        """Takes a thread only where a key's row must be read: what everybody asks must not wait for one."""
+        given = self._given(request)
+        if isinstance(given, Principal):
+            return given
+        if (remembered := self._remembered(hash_secret(given))) is not None:
+            return remembered
+        return await anyio.to_thread.run_sync(self.of_key, given)
+
+    def _given(self, request: HTTPConnection) -> Principal | str:
+        """Whoever asks, or the key they came with."""
         check_origin(request)
         if self._trust.local_only and urlsplit(f"//{request.headers.get('host', '')}").hostname not in LOCAL_NAMES:
             raise Problem("foreign-origin", "this API serves this machine only, by the name localhost")
@@ -70,21 +81,25 @@ class Gate:
             raise Problem(
                 "unauthenticated", "send `Authorization: Bearer <key>`; `afu9 key create` makes one", headers=ASK
             )
-        return self.of_key(key)
+        return key
 
     def of_key(self, key: str) -> Principal:
         """The key's principal. Raises Problem for one that is wrong, expired or revoked."""
         now = time.monotonic()
         digest = hash_secret(key)
-        with self._lock:
-            if (seen := self._seen.get(digest)) and now - seen[0] < TRUSTED_FOR:
-                return seen[1]
+        if (remembered := self._remembered(digest)) is not None:
+            return remembered
         principal = self._look_up(key)
         with self._lock:
             self._seen[digest] = now, principal
             while len(self._seen) > REMEMBERED:
                 self._seen.popitem(last=False)
         return principal
+
+    def _remembered(self, digest: str) -> Principal | None:
+        with self._lock:
+            seen = self._seen.get(digest)
+        return seen[1] if seen is not None and time.monotonic() - seen[0] < TRUSTED_FOR else None
 
     def _look_up(self, key: str) -> Principal:
         key_id, secret = read_key(key)
@@ -123,12 +138,12 @@ def check_origin(request: HTTPConnection) -> None:
         raise Problem("foreign-origin", "only this site's own pages and programs outside a browser may do this")
 
 
-def needs(role: Role) -> Callable[[Request], Principal]:
+def needs(role: Role) -> Callable[[Request], Awaitable[Principal]]:
     """A route's dependency: the principal, who has at least this role."""
 
-    def dependency(request: Request) -> Principal:
+    async def dependency(request: Request) -> Principal:
         gate: Gate = request.app.state.gate
-        principal = gate.principal(request)
+        principal = await gate.principal(request)
         if not principal.may(role):
             raise Problem("forbidden", f"this needs the role {role}; {principal.name} has {principal.role}")
         return principal

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio.to_thread
 from starlette.requests import HTTPConnection
 
 from control_center.api.problems import Problem
 
 
-def refuse_unknown_parameters(connection: HTTPConnection) -> None:
+async def refuse_unknown_parameters(connection: HTTPConnection) -> None:
     """A dependency of the whole application: what the document names is known; pages are not in it. Raises Problem."""
-    if not connection.scope["query_string"] or connection.scope["type"] != "http":
-        return
+    if connection.scope["query_string"] and connection.scope["type"] == "http":
+        await anyio.to_thread.run_sync(_refuse, connection)  # the first to come has the document made
+
+
+def _refuse(connection: HTTPConnection) -> None:
     route = connection.scope["route"]
     if not route.include_in_schema:
         return

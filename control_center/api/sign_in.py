@@ -47,10 +47,10 @@ def set_cookie(request: Request, response: Response, key: str) -> None:
 
 
 @router.get("/session", responses=documented("unauthenticated"))
-def session(request: Request) -> Session:
+async def session(request: Request) -> Session:
     """Who asks."""
     gate: Gate = request.app.state.gate
-    principal = gate.principal(request)
+    principal = await gate.principal(request)
     return Session(name=principal.name, role=principal.role)
 
 

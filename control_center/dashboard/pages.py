@@ -56,10 +56,10 @@ _templates.globals.update(attributes=attributes, navigation=NAVIGATION)
 _templates.globals["parts"] = _templates.get_template("parts.html").module  # blocks rendered alone see no imports
 
 
-def reader(request: Request) -> Principal:
+async def reader(request: Request) -> Principal:
     """Whoever reads the page. Raises Problem; `show_fault` then asks them to sign in."""
     gate: Gate = request.app.state.gate
-    return gate.principal(request)
+    return await gate.principal(request)
 
 
 Reader = Annotated[Principal, Depends(reader)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-import anyio.to_thread
 from starlette.requests import HTTPConnection
 
 from control_center.api.auth import Gate
@@ -15,7 +14,7 @@ from control_center.api.live.messages import HEARTBEAT_SECONDS, Hello, Message, 
 async def check(connection: HTTPConnection) -> None:
     """Raises Problem for a reader that may not read, or may no longer: a revoked key ends what it opened."""
     gate: Gate = connection.app.state.gate
-    await anyio.to_thread.run_sync(gate.principal, connection)
+    await gate.principal(connection)
 
 
 def hello(hub: Hub) -> Message:
