@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from orchestrator.outcome import Cancelled, Failed, Succeeded
 from tests.integration.mcp_fault_server import FaultServer, fault_server
 from workers.mcp_client import McpClient, ServerConfig
-from workers.mcp_client.budget import Budget, CallCancelled
+from workers.mcp_client.budget import Budget, CallCancelled, DeadlinePassed
 from workers.mcp_client.connections import IDLE_SECONDS, MOST_IDLE, Connections
 from workers.mcp_client.interruptible import Connection, Origin
 
@@ -100,6 +101,34 @@ def test_the_last_one_used_is_taken_first(connections: Connections, take: Take) 
     for connection in (second, third, first):
         connections.give_back(connection)
     assert take(3) == [first, third, second]
+
+
+@pytest.mark.parametrize("cancel", [False, True])
+def test_sending_ends_in_time_though_the_server_takes_a_little_now_and_then(cancel: bool) -> None:
+    """At the deadline, or soon after a cancellation: each piece that leaves is no new lease of time."""
+    over, cancelled = threading.Event(), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def sip() -> None:
+            accepted, _ = listener.accept()
+            with accepted:
+                while not over.wait(0.01) and accepted.recv(100_000):
+                    if cancel:
+                        cancelled.set()
+
+        thread = threading.Thread(target=sip)
+        thread.start()
+        budget = Budget(20 if cancel else 0.5, cancelled=cancelled)
+        connection = Connection.open(
+            Origin("http", "127.0.0.1", listener.getsockname()[1]), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), budget
+        )
+        began = time.monotonic()
+        with pytest.raises(CallCancelled if cancel else DeadlinePassed):
+            connection.send(bytes(200_000_000))
+        assert time.monotonic() - began < 5
+        over.set()
+        connection.close()
+        thread.join(10)
 
 
 def test_each_origin_has_its_own(connections: Connections, take: Take) -> None:

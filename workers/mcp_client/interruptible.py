@@ -81,10 +81,11 @@ class Connection:
     def send(self, data: bytes) -> None:
         """Raises httpx.WriteError."""
         self.budget.check()
+        flags = 0 if self._secure else socket.MSG_DONTWAIT
         rest = memoryview(data)
         while rest:
             try:
-                rest = rest[self._sock.send(rest[:_WRITE_PIECE]) :]
+                rest = rest[self._sock.send(rest[:_WRITE_PIECE], flags) :]
             except (BlockingIOError, ssl.SSLWantWriteError):
                 self._wait(select.POLLOUT)
             except ssl.SSLWantReadError:
@@ -132,10 +133,9 @@ class Connection:
             raise
 
     def _wait_itself(self) -> None:
-        """From now on the socket waits for a slice before it says that nothing has come, or can be sent."""
+        """From now on the socket waits for a slice before it says that nothing has come."""
         self._sock.setblocking(True)
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            self._sock.setsockopt(socket.SOL_SOCKET, option, _SLICE)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _SLICE)
 
     def _start_tls(self, context: ssl.SSLContext, budget: Budget) -> None:
         """Raises httpx.ConnectError or ConnectTimeout."""
