@@ -151,10 +151,14 @@ class Handler(BaseHTTPRequestHandler):
         """Says nothing: the output is for the port."""
 
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128  # of five, its own, the sixth connection at once waits a second for its turn
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="JSON-RPC over HTTP, on loopback only")
     parser.add_argument("port", type=int, nargs="?", default=0, help="0 (the default) takes a free port")
-    with ThreadingHTTPServer(("127.0.0.1", parser.parse_args().port), Handler) as server:
+    with Server(("127.0.0.1", parser.parse_args().port), Handler) as server:
         print(server.server_port, flush=True)
         try:
             server.serve_forever()
