@@ -1,8 +1,8 @@
 """A connection that keeps statements, for those that run for every step.
 
 What psycopg's cursor does for a call (find out whether to prepare, translate the text, look up an adapter for every value
-and every column) takes a worker three times as long as all the rest of it. Here each of that is done once per connection
-and statement; the adapters, the errors and the waiting are psycopg's.
+and every column) takes a third to a half of the call's CPU. Here each of that is done once per connection and statement;
+the adapters, the errors and the waiting are psycopg's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any
 
 import psycopg
-from psycopg import abc, adapt, generators, waiting
+from psycopg import abc, adapt, generators
 from psycopg.adapt import PyFormat
 from psycopg.errors import FeatureNotSupported, InvalidSqlStatementName, error_from_result
 from psycopg.pq import ExecStatus
@@ -21,7 +21,6 @@ from psycopg.pq.abc import PGresult
 from psycopg.rows import DictRow
 
 _NAME = re.compile(rb"%\((\w+)\)s|%%")
-_INTERVAL = 0.1  # seconds between two looks for a signal, as psycopg has it
 
 
 class Connection(psycopg.Connection[DictRow]):
@@ -70,7 +69,7 @@ class Connection(psycopg.Connection[DictRow]):
 
     def _answer(self) -> PGresult:
         """Raises the error that it is."""
-        results: list[PGresult] = waiting.wait(generators.execute(self.pgconn), self.pgconn.socket, _INTERVAL)
+        results: list[PGresult] = self.wait(generators.execute(self.pgconn))
         for result in results:
             if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
                 raise error_from_result(result, encoding=self.info.encoding)

@@ -60,11 +60,7 @@ def decode_json(text: str | bytes) -> Any:
     """The value of JSON text, integers of any size exact. Raises ValueError, also for NaN, Infinity, invalid UTF-8 and
     nesting too deep to read."""
     try:
-        return _decode(text if isinstance(text, str) else text.decode())
-    except (ValueError, RecursionError):
-        pass  # wrong, or JSON in another encoding: said below
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return _decode(text if isinstance(text, str) else text.decode(json.detect_encoding(text), "surrogatepass"))
     except UnicodeDecodeError as error:
         raise ValueError(f"it is not valid UTF-8 (byte {error.start})") from None
     except RecursionError:
@@ -75,4 +71,4 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode  # json.loads makes one for each text
+_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode  # json.loads makes a decoder for each text

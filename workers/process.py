@@ -121,12 +121,7 @@ class WorkerProcess(Middleware):
             hang_seconds=2 * settings.lease_seconds,
         )
         self._threads = worker.worker_threads
-        self._metrics = MetricsServer(
-            settings if self._watched else settings.model_copy(update={"metrics_port": 0}),  # else it is the caller's
-            Exposition("worker", self._gauges),
-            checks=self._checks,
-            beside=process_number(),
-        )
+        self._metrics = self._metrics_server()
         self._metrics.start()
         self.runner.warm_up(WARM)
         self._lease.start()
@@ -135,6 +130,15 @@ class WorkerProcess(Middleware):
         name_worker(self.worker_id)
         for handler in logging.getLogger().handlers:
             handler.addFilter(RedactingFilter(tools.secrets))
+
+    def _metrics_server(self) -> MetricsServer:
+        settings = self._settings
+        return MetricsServer(
+            settings if self._watched else settings.model_copy(update={"metrics_port": 0}),  # else it is the caller's
+            Exposition("worker", self._gauges),
+            checks=self._checks,
+            beside=process_number(),
+        )
 
     def _trace(self, broker: Broker) -> None:
         trace.begin("worker", payloads=self._settings.trace_payloads)

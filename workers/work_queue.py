@@ -191,7 +191,7 @@ class WorkQueue:
 
 
 class _Away:
-    """A context manager. (A class, because a generator would cost each step three times as much.)"""
+    """A context manager. (A class: a generator costs each use 0.7 microseconds more.)"""
 
     __slots__ = ("_calls", "_counted", "_queue")
 

@@ -152,7 +152,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    request_queue_size = 128  # of five, its own, the sixth connection at once waits a second for its turn
+    request_queue_size = 128  # with five, its own, those that find no place at once come again a second later
 
 
 def main() -> None:

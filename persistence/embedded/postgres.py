@@ -25,7 +25,7 @@ SETTINGS = {
     "unix_socket_permissions": "0700",
     "max_connections": "200",
     "shared_buffers": "128MB",
-    "wal_buffers": "16MB",  # a batch of 500 executions writes 3 MB at once; the default is a thirty-second of shared_buffers
+    "wal_buffers": "16MB",  # a batch of 500 executions writes 2.5 MB at once; the default is 1/32 of shared_buffers
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_destination": "stderr",
