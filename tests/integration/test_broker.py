@@ -65,7 +65,9 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
         threading.Event().wait(0.005)
 
 
-def test_a_consumer_fetches_what_its_worker_wants(broker: StepBroker, client: redis.Redis) -> None:
+def test_a_consumer_fetches_what_its_worker_wants(
+    broker: StepBroker, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is asked again after the consumer has slept, for what it held then; what is not wanted stays for others."""
     asked: list[int] = []
     answers = [2, 3, 0]
@@ -74,12 +76,17 @@ def test_a_consumer_fetches_what_its_worker_wants(broker: StepBroker, client: re
         asked.append(held)
         return answers[len(asked) - 1]
 
+    sleep = broker.wait_for_push
+
+    def pushed_as_it_falls_asleep(queue_name: str, seconds: float) -> None:
+        assert push_steps(broker, steps(5)) == 5
+        sleep(queue_name, seconds)
+
     broker.wanted = wanted
+    monkeypatch.setattr(broker, "wait_for_push", pushed_as_it_falls_asleep)
     consuming = consumer(broker, timeout=5000)
-    pusher = threading.Timer(0.05, lambda: push_steps(broker, steps(5)))
-    pusher.start()
     held = [next(consuming) for _ in range(3)]
-    pusher.join()
+    monkeypatch.undo()
     assert None not in held
     assert asked == [0, 0]
     assert client.llen(QUEUE) == 2
