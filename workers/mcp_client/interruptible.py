@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
+from workers.mcp_client.at_once import is_quiet, send_at_once
 from workers.mcp_client.budget import SLICE_SECONDS, Budget, DeadlinePassed
 
 _READ_BYTES = 65536
@@ -83,6 +84,8 @@ class Connection:
         self.budget.check()
         flags = 0 if self._secure else socket.MSG_DONTWAIT
         rest = memoryview(data)
+        if not self._secure and len(data) <= _WRITE_PIECE:
+            rest = rest[send_at_once(self._sock, data) :]
         while rest:
             try:
                 rest = rest[self._sock.send(rest[:_WRITE_PIECE], flags) :]
@@ -111,7 +114,7 @@ class Connection:
 
     def is_quiet(self) -> bool:
         """Whether nothing has come while nothing was asked: a connection that is readable when idle was closed."""
-        return not self._readable.poll(0)
+        return is_quiet(self._sock)
 
     def close(self) -> None:
         with suppress(OSError):
