@@ -113,10 +113,12 @@ class Bench:
 
 @contextmanager
 def bench(servers: Servers, dsn: str | None = None) -> Iterator[Bench]:
-    """With an empty database, or the one of `dsn`."""
+    """With an empty database, or the one of `dsn`, after a checkpoint."""
     if dsn is None:
         dsn = servers.fresh_database("speed_afu9")
         migrate(dsn)
+    else:
+        servers.checkpoint()
     redis_url = servers.fresh_valkey(0)
     config = servers.folder / "mcp.json"
     tools = {"slow": {"url": servers.slow_tool}, "fast": {"url": servers.fast_tool}}
