@@ -13,7 +13,7 @@ from control_center.api import shapes
 from control_center.api.audit import audit
 from control_center.api.auth import Principal, needs
 from control_center.api.problems import Problem, documented
-from control_center.api.start_executions import ANSWERS, Key, Starter, start_execution
+from control_center.api.start_executions import ANSWERS, Key, Started, Starter, start_execution
 from control_center.find_workflow import find_workflow
 from control_center.list_tools import tool_schemas
 from control_center.progress import iso
@@ -154,13 +154,11 @@ def disable_workflow(request: Request, name: Name, principal: Operator) -> Workf
     return _set_enabled(request.app.state.pool, name, False, principal)
 
 
-@router.post("/workflows/{name}/trigger", status_code=202, responses=ANSWERS)
-def trigger_workflow(
-    request: Request, response: Response, name: Name, trigger: Trigger, principal: Starter, key: Key = None
-) -> shapes.Accepted | shapes.DryRun:
+@router.post("/workflows/{name}/trigger", status_code=202, response_model=Started, responses=ANSWERS)
+def trigger_workflow(request: Request, name: Name, trigger: Trigger, principal: Starter, key: Key = None) -> Response:
     """Starts an execution of the newest version."""
     wish = shapes.Submission(workflow=name, **trigger.model_dump())
-    return start_execution(request, response, wish, principal, key)
+    return start_execution(request, wish, principal, key)
 
 
 def _set_enabled(pool: Pool, name: str, enabled: bool, principal: Principal) -> WorkflowRow:

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Request, Response
@@ -31,6 +31,7 @@ from persistence.transitions import Submitted
 
 router = APIRouter(prefix="/api/workflow", tags=["executions"])
 Starter = Annotated[Principal, Depends(needs("submitter"))]
+Started: TypeAlias = shapes.Accepted | shapes.DryRun
 Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
 FAULTS = documented(
     "malformed-json",
@@ -56,20 +57,26 @@ class Target:
     workflow: Workflow | None = None
 
 
-@router.post("/executions", status_code=202, responses=ANSWERS)
-@router.post("/execute", status_code=202, responses=ANSWERS, operation_id="execute")
-def start_execution(
-    request: Request, response: Response, wish: shapes.Submission, principal: Starter, key: Key = None
-) -> shapes.Accepted | shapes.DryRun:
+@router.post("/executions", status_code=202, response_model=Started, responses=ANSWERS)
+@router.post("/execute", status_code=202, response_model=Started, responses=ANSWERS, operation_id="execute")
+def start_execution(request: Request, wish: shapes.Submission, principal: Starter, key: Key = None) -> Response:
     """Starts an execution of a registered workflow, or of a definition that comes along. `execute` is the original's name."""
-    context = {name: value for name, value in wish.context.items() if name != "input"}
-    given = wish.input if wish.input is not None else wish.context.get("input", {})
-    if not isinstance(given, dict) or not isinstance(context.get("variables", {}), dict):
-        raise Problem("invalid-request", "`input` and `variables` of the context must be objects")
-    target = _target(request, wish.workflow, wish.definition, {"input", *context, *context.get("variables", {})})
     if wish.dry_run:
-        response.status_code = 200
-        return _dry_run(request.app.state.pool, target)
+        target, _, _ = _understood(request, wish)
+        return _written(_dry_run(request.app.state.pool, target), 200)
+    accepted, created = begin_execution(request, wish, principal, key)
+    answer = _written(accepted, 202)
+    answer.headers["Location"] = accepted.url
+    if not created:
+        answer.headers["Idempotency-Replayed"] = "true"
+    return answer
+
+
+def begin_execution(
+    request: Request, wish: shapes.Submission, principal: Principal, key: str | None
+) -> tuple[shapes.Accepted, bool]:
+    """What a page does as well; whether the execution is new. Raises Problem, NotFound, InvalidInput, Disabled."""
+    target, given, context = _understood(request, wish)
     wanted = submit.Request(
         input=given,
         context=context,
@@ -81,11 +88,17 @@ def start_execution(
         request_hash=_hash(target, wish.model_dump()) if key is not None else None,
     )
     workflow_id, (submitted,) = _submit(request, target, [wanted], principal)
-    if not submitted.created:
-        response.headers["Idempotency-Replayed"] = "true"
-    accepted = _accepted(submitted, workflow_id)
-    response.headers["Location"] = accepted.url
-    return accepted
+    return _accepted(submitted, workflow_id), submitted.created
+
+
+def _understood(request: Request, wish: shapes.Submission) -> tuple[Target, dict[str, Any], dict[str, Any]]:
+    """What is to be run, with which input, in which context."""
+    context = {name: value for name, value in wish.context.items() if name != "input"}
+    given = wish.input if wish.input is not None else wish.context.get("input", {})
+    if not isinstance(given, dict) or not isinstance(context.get("variables", {}), dict):
+        raise Problem("invalid-request", "`input` and `variables` of the context must be objects")
+    names = {"input", *context, *context.get("variables", {})}
+    return _target(request, wish.workflow, wish.definition, names), given, context
 
 
 @router.post("/executions/batch", status_code=202, responses=FAULTS)
@@ -164,6 +177,11 @@ def _hash(target: Target, asked: Mapping[str, Any]) -> str:
     digest = definition_hash(target.workflow) if target.workflow is not None else None
     same = json.dumps([digest, target.name, asked], sort_keys=True)
     return hashlib.sha256(same.encode()).hexdigest()
+
+
+def _written(answer: Started, status: int) -> Response:
+    """Written here: FastAPI would take a second thread to check what a plain function returns."""
+    return Response(answer.model_dump_json(by_alias=True), status, media_type="application/json")
 
 
 def _accepted(submitted: Submitted, workflow_id: UUID | None) -> shapes.Accepted:

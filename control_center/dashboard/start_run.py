@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from control_center.api import shapes
 from control_center.api.auth import Principal
 from control_center.api.problems import PROBLEMS, Problem, problem_of
-from control_center.api.start_executions import start_execution
+from control_center.api.start_executions import begin_execution
 from control_center.dashboard.ask_input import Typed, fields_of, names_read, read_input, takes_more
 from control_center.dashboard.pages import Form, Reader, go, must, page, why_not
 from control_center.find_workflow import find_workflow
@@ -50,14 +50,12 @@ def start_run(request: Request, reader: Reader, name: str, given: Form) -> Respo
         changed = f"Version {row['version']} was registered meanwhile: read what it asks for, and run it then."
         return _answer(request, reader, row, given, {"": changed}, status=409)
     try:
-        started = start_execution(request, Response(), wish, reader, _key(given))
+        started, _ = begin_execution(request, wish, reader, _key(given))
     except (Problem, NotFound, InvalidInput, Disabled) as error:
         problem = problem_of(error)
         # a key that has started something else is used up
         kept = {**given, "key": ""} if problem.slug == "idempotency-mismatch" else given
         return _answer(request, reader, row, kept, {"": problem.detail}, status=PROBLEMS[problem.slug][0])
-    if isinstance(started, shapes.DryRun):  # it was not asked for
-        raise Problem("internal", "nothing was started")
     return go(request, f"/ui/executions/{started.execution_id}")
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
+import anyio.to_thread
 import httpx
 import pytest
 
@@ -217,6 +218,23 @@ def test_one_key_makes_one_execution(api: httpx.Client) -> None:
     other = api.post("/api/workflow/executions", json=body | {"input": {"n": 2}}, headers={"Idempotency-Key": "k1"})
     problem(other, 422, "idempotency-mismatch")
     assert api.get("/api/workflow/executions").json()["total"] == 1
+
+
+def test_a_start_takes_one_thread(settings: Settings, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not another one to learn who asks, nor one to check the answer."""
+    taken: list[str] = []
+    to_thread = anyio.to_thread.run_sync
+
+    async def noted(work: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        taken.append(repr(work))
+        return await to_thread(work, *given, **named)
+
+    key = {"Authorization": f"Bearer {make_key(pool, 'submitter')}"}
+    with running_api(settings, Trust(keys=True)) as url, httpx.Client(base_url=url, headers=key, timeout=30) as api:
+        started(api)
+        monkeypatch.setattr("anyio.to_thread.run_sync", noted)
+        started(api)
+    assert len(taken) == 1, taken
 
 
 def test_a_client_that_hangs_up_and_repeats_makes_one_execution(api: httpx.Client) -> None:
