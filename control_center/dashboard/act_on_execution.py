@@ -117,11 +117,7 @@ def _answer(
         action=action,
         label=LABELS[action].removesuffix("…"),
         tells=TELLS[action],
-        steps=_choices(steps) if action in STEP_TAKEN else [],
-        many=len(steps) > SHOWN_STEPS,
-        takes_step=action in STEP_TAKEN,
-        needs_step=action in STEP_NEEDED,
-        chosen=chosen,
+        **_step_field(action, chosen, steps),
         decisions=DECISIONS if action == "decide" else (),
         typed=typed,
         fields=fields,
@@ -136,12 +132,19 @@ def _answer(
     )
 
 
-def _choices(steps: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Steps by name, which is unique where a definition is kept."""
-    return [
-        (step["step_name"], f"{step['step_index']} {step['step_name']} ({step['status']})")
-        for step in steps[:SHOWN_STEPS]
-    ]
+def _step_field(action: str, chosen: str | None, steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Where the form asks for a step: by its name, which is unique where a definition is kept."""
+    taken = action in STEP_TAKEN
+    return {
+        "takes_step": taken,
+        "needs_step": action in STEP_NEEDED,
+        "chosen": chosen,
+        "many": len(steps) > SHOWN_STEPS,
+        "steps": [
+            (step["step_name"], f"{step['step_index']} {step['step_name']} ({step['status']})")
+            for step in (steps[:SHOWN_STEPS] if taken else ())
+        ],
+    }
 
 
 def _usual_step(action: str, steps: Sequence[Mapping[str, Any]]) -> str | None:

@@ -15,11 +15,14 @@ _libc = ctypes.PyDLL(None)
 _send = _libc.send
 _send.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int)
 _send.restype = ctypes.c_ssize_t
-_poll = _libc.poll
 
 
 class _PollFd(ctypes.Structure):
     _fields_ = (("fd", ctypes.c_int), ("events", ctypes.c_short), ("revents", ctypes.c_short))
+
+
+_poll = _libc.poll
+_poll.argtypes = (ctypes.POINTER(_PollFd), ctypes.c_ulong, ctypes.c_int)
 
 
 def send_at_once(sock: socket.socket, data: bytes) -> int:
